@@ -1,0 +1,31 @@
+-- What the log was counted to. One transaction writes the position and the counts, so they always agree.
+
+-- Single values as JSON: 'position', 'totals', 'labels'.
+CREATE TABLE state (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- The counts of one label set; both columns are JSON, see src/usage/series.rs.
+CREATE TABLE series (
+    labels TEXT PRIMARY KEY,
+    cells  TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- Models that once had an answered request: their names may stand in the error metrics.
+CREATE TABLE models (
+    name TEXT PRIMARY KEY
+) WITHOUT ROWID;
+
+-- Rows read lately, a commit each: pairs of 64-bit little-endian id and fingerprint.
+CREATE TABLE seen (
+    seq     INTEGER PRIMARY KEY,
+    seen_at INTEGER NOT NULL,
+    rows    BLOB NOT NULL
+);
+
+-- The last name of every channel, kept after new-api has deleted it.
+CREATE TABLE channels (
+    id   INTEGER PRIMARY KEY,
+    name TEXT NOT NULL
+);

@@ -1,0 +1,96 @@
+//! The composition root: opens what the configuration names, then runs every loop under one lifecycle.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::{self, Parts};
+use crate::lifecycle::Lifecycle;
+use crate::metrics::Metrics;
+use crate::newapi::Database;
+use crate::refresh::Refresher;
+use crate::state::State;
+use crate::store::Store;
+use crate::tail::Tailer;
+
+/// Everything open and ready to run.
+#[derive(Debug)]
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    parts: Parts,
+    metrics: Metrics,
+    refresher: Refresher,
+    tailer: Tailer,
+}
+
+impl App {
+    /// Opens monitor.db and the port. new-api's databases may be away: that is reported, not fatal.
+    ///
+    /// # Errors
+    /// If monitor.db or the port cannot be had.
+    pub async fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let Config {
+            database,
+            log_database,
+            monitor_database,
+            listen,
+            access,
+            admin: _,
+            timezone: _,
+            language: _,
+            tail,
+            rules,
+        } = config;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("LISTEN: {listen} cannot be listened on"))?;
+        let address = listener.local_addr()?;
+        let store = tokio::task::spawn_blocking(move || Store::open(&monitor_database)).await??;
+
+        let state = State::default();
+        let main = Database::new(&database);
+        let log = log_database.as_ref().map_or_else(|| main.clone(), Database::new);
+        let refresher = Refresher::new(main, store.clone(), state.clone())?;
+        let history = tail.history;
+        let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
+        let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
+        let parts = Parts::new(state, metrics.clone(), access, clock);
+        Ok(Self { listener, address, parts, metrics, refresher, tailer })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the loops know, for tests that look inside.
+    pub fn state(&self) -> State {
+        self.parts.state.clone()
+    }
+
+    /// Runs until `stop`.
+    ///
+    /// # Errors
+    /// If a loop fails or ends by itself.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %self.address, "token-monitor started");
+        let mut life = Lifecycle::new(stop.clone());
+        self.spawn(&mut life, &stop);
+        let result = life.run().await;
+        tracing::info!("token-monitor stopped");
+        result
+    }
+
+    /// Starts the loops under a lifecycle that may have others.
+    pub fn spawn(self, life: &mut Lifecycle, stop: &CancellationToken) {
+        life.spawn("directory", self.refresher.run(stop.clone()));
+        life.spawn("tail", self.tailer.run(stop.clone()));
+        life.spawn("metrics", self.metrics.run(stop.clone()));
+        life.spawn("http", http::serve(self.listener, self.parts, stop.clone()));
+    }
+}

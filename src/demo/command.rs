@@ -1,0 +1,80 @@
+//! `token-monitor demo`: the stand-in and the monitor in one process.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Demo, Options};
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::{Config, Flags, Settings};
+use crate::lifecycle::{self, Lifecycle};
+
+/// Where the demo listens unless LISTEN says otherwise: nobody else can reach it, so it needs no password.
+const LISTEN: &str = "127.0.0.1:3002";
+
+/// Runs the demo until a signal. `flags` other than those of databases and admin API are respected.
+///
+/// # Errors
+/// If the stand-in or the monitor cannot run.
+pub async fn run(flags: &Flags) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let options = Options::default();
+    let now = clock.unix();
+    println!("Preparing a stand-in for new-api in {} …", options.dir.display());
+    let dir = options.dir.clone();
+    let demo = tokio::task::spawn_blocking(move || Demo::open(&options, now)).await??;
+
+    let admin = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
+    let admin_address = admin.local_addr()?;
+    let flags = Flags {
+        database_url: Some(format!("sqlite://{}", demo.database_path().display())),
+        database_url_file: None,
+        log_database_url: None,
+        log_database_url_file: None,
+        monitor_database_url: Some(format!("sqlite://{}", dir.join("monitor.db").display())),
+        new_api_base_url: Some(format!("http://{admin_address}")),
+        new_api_key: Some(demo.admin_token().to_owned()),
+        new_api_key_file: None,
+        listen: Some(
+            flags.listen.clone().filter(|listen| !listen.is_empty()).unwrap_or_else(|| LISTEN.to_owned()),
+        ),
+        ..flags.clone()
+    };
+    let config = Settings::from_flags(&flags)
+        .and_then(|settings| Config::resolve(&settings))
+        .map_err(|problems| anyhow::anyhow!(join(&problems)))?;
+
+    let stop = CancellationToken::new();
+    lifecycle::stop_on_signals(stop.clone())?;
+    let app = App::build(config, clock.clone()).await?;
+    announce(app.address(), admin_address, demo.database_path());
+
+    let mut life = Lifecycle::new(stop.clone());
+    let router = demo.admin_router().into_make_service_with_connect_info::<SocketAddr>();
+    let admin_stop = stop.clone();
+    life.spawn("demo admin API", async move {
+        axum::serve(admin, router)
+            .with_graceful_shutdown(admin_stop.cancelled_owned())
+            .await
+            .context("the demo's admin API failed")
+    });
+    life.spawn("demo traffic", demo.run(move || clock.unix(), stop.clone()));
+    app.spawn(&mut life, &stop);
+    life.run().await
+}
+
+fn join(problems: &[crate::config::Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn announce(monitor: SocketAddr, admin: SocketAddr, database: &std::path::Path) {
+    println!("Token Monitor    http://{monitor}/");
+    println!("Metrics          http://{monitor}/metrics");
+    println!("Stand-in's API   http://{admin}/api/status");
+    println!("Stand-in's data  {}", database.display());
+    println!("Something to see: curl -X POST http://{admin}/demo/episode/burn   (or slow, errors)");
+    println!("Stop with Ctrl-C; start again and it goes on where it was.");
+}

@@ -1,0 +1,140 @@
+//! The public names: `/metrics` in three formats from one state.
+//!
+//! Everything that is counted ([`facts`]) is encoded right after it was committed, not when it is scraped, so a
+//! scrape copies bytes. What changes by itself, such as the lag ([`vitals`]), is a few lines that are encoded
+//! for each scrape.
+
+mod facts;
+mod page;
+mod vitals;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::state::State;
+use crate::usage::Rules;
+pub use page::Format;
+
+/// A format that nobody asked for in this many seconds is no longer kept ready.
+const KEEP_READY_SECONDS: f64 = 300.0;
+
+/// How often the state is looked at for something new to encode.
+const READY_PAUSE: Duration = Duration::from_millis(25);
+
+/// Answers scrapes. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    clock: Clock,
+    rules: Rules,
+    history: Duration,
+    ready: Mutex<HashMap<Format, Ready>>,
+}
+
+/// An encoded page.
+#[derive(Debug, Clone)]
+struct Ready {
+    facts_version: u64,
+    usage_version: u64,
+    bytes: Bytes,
+    asked_at: f64,
+}
+
+impl Metrics {
+    /// Metrics of `state`. `history` is how far back the error log is looked for.
+    pub fn new(state: State, clock: Clock, rules: Rules, history: Duration) -> Self {
+        Self { inner: Arc::new(Inner { state, clock, rules, history, ready: Mutex::new(HashMap::new()) }) }
+    }
+
+    /// The parts of a page, in order. `scraper` is who asks: new series are shown as 0 until it has seen them.
+    ///
+    /// # Errors
+    /// If an encoder fails, which it does only for a bug.
+    pub fn scrape(&self, format: Format, scraper: (IpAddr, &str)) -> anyhow::Result<[Bytes; 2]> {
+        let now = self.inner.clock.unix_f64();
+        let ready = self.ready(format, Some(now))?;
+        let vitals = self.vitals(format)?;
+        let (address, agent) = scraper;
+        self.inner.state.scrapers(|scrapers| scrapers.note(address, agent, ready.usage_version, now));
+        Ok([ready.bytes, vitals])
+    }
+
+    fn vitals(&self, format: Format) -> anyhow::Result<Bytes> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(vitals::Vitals {
+            tail: self.inner.state.tail(),
+            usage: self.inner.state.facts().usage,
+            history_seconds: self.inner.history.as_secs_f64(),
+            now: self.inner.clock.unix_f64(),
+        }));
+        page::encode(&registry, format, &page::Exemplars::default(), true)
+    }
+
+    /// The page of facts, encoded now if it is not up to date.
+    fn ready(&self, format: Format, asked_at: Option<f64>) -> anyhow::Result<Ready> {
+        let facts = self.inner.state.facts();
+        let known = self.lock().get(&format).cloned();
+        if let Some(mut known) = known.filter(|known| known.facts_version == facts.version) {
+            if let Some(at) = asked_at {
+                known.asked_at = at;
+                self.lock().insert(format, known.clone());
+            }
+            return Ok(known);
+        }
+        let (facts_version, usage_version) =
+            (facts.version, facts.usage.as_ref().map_or(0, |usage| usage.version()));
+        let exemplars = page::Exemplars::default();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(facts::Collector::new(
+            facts,
+            &self.inner.rules,
+            exemplars.clone(),
+        )));
+        let bytes = page::encode(&registry, format, &exemplars, false)?;
+        let before = self.lock().get(&format).map_or(0.0, |ready| ready.asked_at);
+        let ready = Ready { facts_version, usage_version, bytes, asked_at: asked_at.unwrap_or(before) };
+        self.lock().insert(format, ready.clone());
+        Ok(ready)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Format, Ready>> {
+        self.inner.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the formats that are asked for ready, until `stop`.
+    pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let mut version = None;
+        while !stop.is_cancelled() {
+            let current = self.inner.state.facts().version;
+            if version != Some(current) {
+                version = Some(current);
+                let metrics = self.clone();
+                tokio::task::spawn_blocking(move || metrics.prepare()).await??;
+            }
+            stop.run_until_cancelled(tokio::time::sleep(READY_PAUSE)).await;
+        }
+        Ok(())
+    }
+
+    fn prepare(&self) -> anyhow::Result<()> {
+        let now = self.inner.clock.unix_f64();
+        self.lock().retain(|_, ready| now - ready.asked_at <= KEEP_READY_SECONDS);
+        let formats: Vec<Format> = self.lock().keys().copied().collect();
+        for format in formats {
+            self.ready(format, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,467 @@
+//! One of new-api's databases: connecting, and reading rows of integers and texts.
+//!
+//! Every read of the program goes through [`Database::read`]: short, bounded in rows by its SQL and in bytes
+//! here, in no transaction of its own, on a session that may not write.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor, Row};
+
+use super::dsn::{Dsn, Engine, Target};
+use super::sqlite::SqliteFile;
+
+/// Connections to a server: the tailer's, the directory's, and some for the API.
+const MAX_CONNECTIONS: u32 = 6;
+
+/// How long getting a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long one read may take before its connection is given up.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of text after which a read stops, so that rows of any size fit in memory.
+pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
+
+/// A statement. Parameters are `?` in the text, on every engine.
+#[derive(Debug, Clone)]
+pub struct Query {
+    /// SQL whose result columns are first `ints` integers, then `texts` texts.
+    pub sql: String,
+    /// Values of the `?`, in order.
+    pub params: Vec<i64>,
+    /// Leading result columns that are integers.
+    pub ints: usize,
+    /// Result columns after them, which are texts.
+    pub texts: usize,
+}
+
+/// Rows as they came, packed: integers in one list, texts in one buffer.
+#[derive(Debug, Default)]
+pub struct Rows {
+    shape: (usize, usize),
+    count: usize,
+    ints: Vec<i64>,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    /// The read stopped at [`MAX_READ_BYTES`]; there may be more rows.
+    pub cut: bool,
+}
+
+/// One of [`Rows`].
+#[derive(Debug, Clone, Copy)]
+pub struct RowRef<'a> {
+    rows: &'a Rows,
+    index: usize,
+}
+
+impl Rows {
+    pub(super) fn new(query: &Query) -> Self {
+        Self { shape: (query.ints, query.texts), ..Self::default() }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The row at `index`.
+    pub fn get(&self, index: usize) -> Option<RowRef<'_>> {
+        (index < self.len()).then_some(RowRef { rows: self, index })
+    }
+
+    /// All rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
+        (0..self.len()).map(|index| RowRef { rows: self, index })
+    }
+
+    pub(super) fn push_int(&mut self, value: i64) {
+        self.ints.push(value);
+    }
+
+    pub(super) fn push_text(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Ends a row. True if no further one should be taken.
+    pub(super) fn end_row(&mut self) -> bool {
+        self.count += 1;
+        self.cut = self.bytes.len() >= MAX_READ_BYTES;
+        self.cut
+    }
+}
+
+impl<'a> RowRef<'a> {
+    /// The integer column at `column`.
+    pub fn int(&self, column: usize) -> i64 {
+        self.rows.ints[self.index * self.rows.shape.0 + column]
+    }
+
+    /// The text column at `column`, counted from the first text.
+    pub fn bytes(&self, column: usize) -> &'a [u8] {
+        let at = self.index * self.rows.shape.1 + column;
+        let start = if at == 0 { 0 } else { self.rows.ends[at - 1] };
+        &self.rows.bytes[start..self.rows.ends[at]]
+    }
+
+    /// The same as text; what is not UTF-8 is replaced.
+    pub fn text(&self, column: usize) -> String {
+        String::from_utf8_lossy(self.bytes(column)).into_owned()
+    }
+}
+
+/// Why a read failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadError {
+    /// What kind of failure: decides what to do, and is a metric label.
+    pub reason: Reason,
+    /// The engine's own words, without credentials.
+    pub message: String,
+}
+
+/// Kinds of failed reads; label values of `token_monitor_tail_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// No connection, or it broke.
+    Unreachable,
+    /// The server has no room for another connection.
+    TooManyConnections,
+    /// The server refuses the user or the password.
+    AccessDenied,
+    /// No answer in time.
+    Timeout,
+    /// A writer is in the middle of something.
+    Busy,
+    /// The table is not there.
+    MissingTable,
+    /// A column is not there.
+    MissingColumn,
+    /// The file is damaged or no database.
+    Corrupt,
+    /// Anything else.
+    Query,
+    /// monitor.db could not be written.
+    Store,
+}
+
+impl Reason {
+    /// All of them, for metrics that start at 0.
+    pub const ALL: [Self; 10] = [
+        Self::Unreachable,
+        Self::TooManyConnections,
+        Self::AccessDenied,
+        Self::Timeout,
+        Self::Busy,
+        Self::MissingTable,
+        Self::MissingColumn,
+        Self::Corrupt,
+        Self::Query,
+        Self::Store,
+    ];
+
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::TooManyConnections => "too_many_connections",
+            Self::AccessDenied => "access_denied",
+            Self::Timeout => "timeout",
+            Self::Busy => "busy",
+            Self::MissingTable => "missing_table",
+            Self::MissingColumn => "missing_column",
+            Self::Corrupt => "corrupt",
+            Self::Query => "query",
+            Self::Store => "store",
+        }
+    }
+}
+
+impl ReadError {
+    /// An error of `reason` with the engine's words.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason.as_str().replace('_', " "), self.message)
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// A database that answers reads. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Database {
+    address: String,
+    engine: Engine,
+    pool: Pool,
+}
+
+#[derive(Debug, Clone)]
+enum Pool {
+    Sqlite(SqliteFile),
+    MySql(MySqlPool),
+    Postgres(PgPool),
+}
+
+impl Database {
+    /// Prepares to read; connects at the first read and again whenever a connection is lost.
+    pub fn new(dsn: &Dsn) -> Self {
+        let pool = match dsn.target() {
+            Target::Sqlite(path) => Pool::Sqlite(SqliteFile::new(path)),
+            Target::MySql(options) => Pool::MySql(
+                MySqlPoolOptions::new()
+                    .max_connections(MAX_CONNECTIONS)
+                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            connection.execute("SET SESSION TRANSACTION READ ONLY").await.map(|_| ())
+                        })
+                    })
+                    .connect_lazy_with((**options).clone()),
+            ),
+            Target::Postgres(options) => Pool::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(MAX_CONNECTIONS)
+                    .acquire_timeout(CONNECT_TIMEOUT)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move {
+                            let read_only = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+                            connection.execute(read_only).await.map(|_| ())
+                        })
+                    })
+                    .connect_lazy_with((**options).clone()),
+            ),
+        };
+        Self { address: dsn.redacted(), engine: dsn.engine(), pool }
+    }
+
+    /// Where it is, without credentials.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What it is.
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// `name` quoted as an identifier.
+    pub fn quote(&self, name: &str) -> String {
+        match self.engine {
+            Engine::MySql => format!("`{name}`"),
+            Engine::Sqlite | Engine::Postgres => format!("\"{name}\""),
+        }
+    }
+
+    /// Reads rows.
+    ///
+    /// # Errors
+    /// With the reason; the next read starts with a fresh connection if this one is in doubt.
+    pub async fn read(&self, query: Query) -> Result<Rows, ReadError> {
+        let read = async {
+            match &self.pool {
+                Pool::Sqlite(file) => file.read(query).await,
+                Pool::MySql(pool) => read_mysql(pool, &query).await.map_err(|error| classify(&error)),
+                Pool::Postgres(pool) => read_postgres(pool, &query).await.map_err(|error| classify(&error)),
+            }
+        };
+        tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| {
+            let seconds = READ_TIMEOUT.as_secs();
+            Err(ReadError::new(Reason::Timeout, format!("no answer from {} in {seconds} s", self.address)))
+        })
+    }
+
+    /// Names of the columns of `table`, in order.
+    ///
+    /// # Errors
+    /// [`Reason::MissingTable`] if it is not there.
+    pub async fn columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
+        let sql = format!("SELECT * FROM {} WHERE 1 = 0", self.quote(table));
+        let read = async {
+            match &self.pool {
+                Pool::Sqlite(file) => file.columns(sql).await,
+                Pool::MySql(pool) => describe(pool, sql).await,
+                Pool::Postgres(pool) => describe(pool, sql).await,
+            }
+        };
+        tokio::time::timeout(READ_TIMEOUT, read)
+            .await
+            .unwrap_or_else(|_| Err(ReadError::new(Reason::Timeout, "no answer in time")))
+    }
+
+    /// Whether the user may insert into `logs`. Servers only.
+    ///
+    /// # Errors
+    /// If the server does not tell.
+    pub async fn may_write(&self) -> Result<bool, ReadError> {
+        let sql = match self.engine {
+            Engine::Sqlite => return Ok(false),
+            Engine::Postgres => {
+                "SELECT CASE WHEN has_table_privilege('logs', 'INSERT') THEN 1 ELSE 0 END::bigint"
+            }
+            // Privileges on everything, on the database, and on the table, of whoever is logged in.
+            Engine::MySql => {
+                "SELECT CAST(COUNT(*) AS SIGNED) FROM (\
+                 SELECT grantee FROM information_schema.user_privileges WHERE privilege_type = 'INSERT' \
+                 UNION ALL SELECT grantee FROM information_schema.schema_privileges \
+                 WHERE privilege_type = 'INSERT' AND DATABASE() LIKE table_schema \
+                 UNION ALL SELECT grantee FROM information_schema.table_privileges \
+                 WHERE privilege_type = 'INSERT' AND table_schema = DATABASE()) AS granted \
+                 WHERE REPLACE(grantee, '\'', '') = CURRENT_USER()"
+            }
+        };
+        let rows = self.read(Query { sql: sql.to_owned(), params: vec![], ints: 1, texts: 0 }).await?;
+        Ok(rows.get(0).is_some_and(|row| row.int(0) > 0))
+    }
+
+    /// Ends all connections.
+    pub async fn close(&self) {
+        match &self.pool {
+            Pool::Sqlite(_) => {}
+            Pool::MySql(pool) => pool.close().await,
+            Pool::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+async fn describe<D>(pool: &sqlx::Pool<D>, sql: String) -> Result<Vec<String>, ReadError>
+where
+    D: sqlx::Database,
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    use sqlx::{Column, SqlSafeStr, Statement};
+    let mut connection = pool.acquire().await.map_err(|error| classify(&error))?;
+    let statement = (&mut *connection)
+        .prepare(AssertSqlSafe(sql).into_sql_str())
+        .await
+        .map_err(|error| classify(&error))?;
+    Ok(statement.columns().iter().map(|column| column.name().to_owned()).collect())
+}
+
+async fn read_mysql(pool: &MySqlPool, query: &Query) -> Result<Rows, sqlx::Error> {
+    let mut statement = sqlx::query(AssertSqlSafe(query.sql.clone()));
+    for param in &query.params {
+        statement = statement.bind(*param);
+    }
+    let mut rows = Rows::new(query);
+    let mut connection = pool.acquire().await?;
+    let mut stream = (&mut *connection).fetch(statement);
+    while let Some(row) = stream.try_next().await? {
+        for column in 0..query.ints {
+            rows.push_int(row.try_get_unchecked::<i64, _>(column)?);
+        }
+        for column in query.ints..query.ints + query.texts {
+            rows.push_text(row.try_get_unchecked::<&[u8], _>(column)?);
+        }
+        if rows.end_row() {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+async fn read_postgres(pool: &PgPool, query: &Query) -> Result<Rows, sqlx::Error> {
+    // A statement that stays prepared breaks behind a pooler that hands sessions around.
+    let mut statement = sqlx::query(AssertSqlSafe(numbered(&query.sql))).persistent(false);
+    for param in &query.params {
+        statement = statement.bind(*param);
+    }
+    let mut rows = Rows::new(query);
+    let mut connection = pool.acquire().await?;
+    let mut stream = (&mut *connection).fetch(statement);
+    while let Some(row) = stream.try_next().await? {
+        for column in 0..query.ints {
+            rows.push_int(row.try_get_unchecked::<i64, _>(column)?);
+        }
+        for column in query.ints..query.ints + query.texts {
+            rows.push_text(row.try_get_unchecked::<&[u8], _>(column)?);
+        }
+        if rows.end_row() {
+            break;
+        }
+    }
+    Ok(rows)
+}
+
+/// `?` as PostgreSQL writes it. Our statements hold no other question marks.
+fn numbered(sql: &str) -> String {
+    let mut parts = sql.split('?');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for (index, part) in parts.enumerate() {
+        text.push('$');
+        text.push_str(&(index + 1).to_string());
+        text.push_str(part);
+    }
+    text
+}
+
+/// Finds the kind of a server's failure by its documented codes.
+fn classify(error: &sqlx::Error) -> ReadError {
+    let reason = match error {
+        sqlx::Error::Database(database) => {
+            let number =
+                database.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number());
+            let state = database.code();
+            match (number, state.as_deref().unwrap_or_default()) {
+                (Some(1146), _) | (None, "42P01") => Reason::MissingTable,
+                (Some(1054), _) | (None, "42703") => Reason::MissingColumn,
+                (Some(1040 | 1203 | 1226), _) | (None, "53300") => Reason::TooManyConnections,
+                (Some(1044 | 1045 | 1142 | 1143), _) | (None, "28000" | "28P01" | "42501") => {
+                    Reason::AccessDenied
+                }
+                (Some(1053 | 1927), _) | (None, "57P01" | "57P02" | "57P03") => Reason::Unreachable,
+                (Some(1205 | 1969 | 3024), _) | (None, "57014" | "55P03") => Reason::Timeout,
+                _ => Reason::Query,
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_) => Reason::Unreachable,
+        _ => Reason::Query,
+    };
+    ReadError::new(reason, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packed_rows_come_apart_again() {
+        let query = Query { sql: String::new(), params: vec![], ints: 2, texts: 2 };
+        let mut rows = Rows::new(&query);
+        for (a, b) in [("x", ""), ("", "long text"), ("\0", "é")] {
+            rows.push_int(1);
+            rows.push_int(-2);
+            rows.push_text(a.as_bytes());
+            rows.push_text(b.as_bytes());
+            assert!(!rows.end_row());
+        }
+        assert_eq!(rows.len(), 3);
+        let texts: Vec<_> = rows.iter().map(|row| (row.text(0), row.text(1))).collect();
+        assert_eq!(texts[0], ("x".into(), String::new()));
+        assert_eq!(texts[1], (String::new(), "long text".into()));
+        assert_eq!(texts[2], ("\0".into(), "é".into()));
+        assert_eq!(rows.get(2).unwrap().int(1), -2);
+        assert!(rows.get(3).is_none());
+    }
+
+    #[test]
+    fn parameters_are_numbered_for_postgres() {
+        assert_eq!(numbered("a > ? AND b < ?"), "a > $1 AND b < $2");
+    }
+}

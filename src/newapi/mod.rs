@@ -1,0 +1,14 @@
+//! The one door to new-api's database, read only. Its table and column names stop here.
+//!
+//! Never selected: `channels.key`, `tokens.key`, passwords, access tokens, and options outside a short list.
+
+pub mod database;
+pub mod directory;
+pub mod dsn;
+pub mod logs;
+pub mod other;
+mod sqlite;
+
+pub use database::{Database, ReadError, Reason};
+pub use directory::{Channel, Directory};
+pub use logs::LogReader;

@@ -1,0 +1,217 @@
+//! The tailer's checkpoint: position and counts, written together.
+
+use std::collections::{BTreeMap, HashSet};
+
+use rusqlite::{OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError};
+use crate::record::ChannelId;
+use crate::tail::seen::Chunk;
+use crate::usage::{ExtraLabel, Key, Series, Totals, Usage};
+
+/// Where the tailer stands in the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Rows up to this id were read. 0 before the first one.
+    pub last_id: i64,
+    /// Fingerprint of the row with `last_id`: if it is no longer there, the table was changed under us.
+    pub anchor: Option<u64>,
+    /// The beginning of the history, unix seconds: older rows of the first catch-up are not counted.
+    pub history_from: i64,
+    /// The first catch-up is complete.
+    pub caught_up: bool,
+    /// Part of the table is being read again after it was changed under us.
+    #[serde(default)]
+    pub rereading: Option<Rereading>,
+    /// The log's address without credentials, for a clear word when it is another one.
+    #[serde(default)]
+    pub source: String,
+}
+
+/// A stretch of ids that is read a second time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rereading {
+    /// The last id of the stretch.
+    pub until_id: i64,
+    /// Rows of the stretch older than this (unix seconds) were counted before.
+    pub not_before: i64,
+}
+
+/// What one commit writes.
+#[derive(Debug)]
+pub struct Checkpoint<'a> {
+    /// Where the tailer stands.
+    pub position: &'a Position,
+    /// The counts; only what changed is written.
+    pub usage: &'a Usage,
+    /// Rows read since the last commit.
+    pub seen: Option<&'a Chunk>,
+    /// Chunks that need not be remembered any more.
+    pub forgotten: &'a [i64],
+}
+
+/// What a checkpoint held.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Where the tailer stood; None at the very first start.
+    pub position: Option<Position>,
+    /// The counts.
+    pub usage: Usage,
+    /// Rows read lately.
+    pub seen: Vec<Chunk>,
+}
+
+impl Store {
+    /// Reads the checkpoint. Series are brought to today's `labels`: where a label was dropped they are
+    /// summed, where one is new it is empty for what was counted before.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a value in it is not sound.
+    pub fn load(&self, labels: &[ExtraLabel]) -> Result<Loaded, StoreError> {
+        let connection = self.connection();
+        let state = |name: &str| {
+            connection
+                .query_row("SELECT value FROM state WHERE name = ?1", [name], |row| row.get::<_, String>(0))
+                .optional()
+        };
+        let position = state("position")?.map(|text| parse("position", &text)).transpose()?;
+        let totals: Totals = state("totals")?.map_or(Ok(Totals::default()), |text| parse("totals", &text))?;
+        let stored: Vec<ExtraLabel> =
+            state("labels")?.map_or_else(|| Ok(labels.to_vec()), |text| parse("labels", &text))?;
+
+        let mut series: BTreeMap<Key, Series> = BTreeMap::new();
+        let mut statement = connection.prepare("SELECT labels, cells FROM series")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let mut key: Key = parse("series.labels", row.get_ref(0)?.as_str().unwrap_or_default())?;
+            let cells: Series = parse("series.cells", row.get_ref(1)?.as_str().unwrap_or_default())?;
+            if !cells.is_sound() || key.extra.len() != stored.len() {
+                return Err(StoreError::Damaged(format!("the counts of {key:?} are not sound")));
+            }
+            key.relabel(&stored, labels);
+            match series.entry(key) {
+                std::collections::btree_map::Entry::Vacant(entry) => {
+                    entry.insert(cells);
+                }
+                std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().merge(&cells),
+            }
+        }
+        let mut statement = connection.prepare("SELECT name FROM models")?;
+        let models: HashSet<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut usage = Usage::restore(series, models, totals);
+        if stored != labels {
+            usage.touch_all();
+        }
+        let seen = load_seen(&connection)?;
+        Ok(Loaded { position, usage, seen })
+    }
+
+    /// Writes a checkpoint in one transaction.
+    ///
+    /// # Errors
+    /// Nothing is written then.
+    pub fn commit(&self, checkpoint: &Checkpoint<'_>, labels: &[ExtraLabel]) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        {
+            let mut state = transaction.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2)")?;
+            state.execute(params!["position", json(checkpoint.position)?])?;
+            state.execute(params!["totals", json(checkpoint.usage.totals())?])?;
+            state.execute(params!["labels", json(&labels)?])?;
+            if checkpoint.usage.changes().relabelled {
+                transaction.execute("DELETE FROM series", [])?;
+            }
+            let mut series = transaction.prepare_cached("INSERT OR REPLACE INTO series VALUES (?1, ?2)")?;
+            for key in &checkpoint.usage.changes().series {
+                if let Some(cells) = checkpoint.usage.get(key) {
+                    series.execute(params![json(key.as_ref())?, json(cells)?])?;
+                }
+            }
+            let mut models = transaction.prepare_cached("INSERT OR IGNORE INTO models VALUES (?1)")?;
+            for name in &checkpoint.usage.changes().models {
+                models.execute([name])?;
+            }
+            if let Some(chunk) = checkpoint.seen {
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3)")?
+                    .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows)])?;
+            }
+            let mut forget = transaction.prepare_cached("DELETE FROM seen WHERE seq = ?1")?;
+            for seq in checkpoint.forgotten {
+                forget.execute([seq])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// The last known name of every channel.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn channel_names(&self) -> Result<BTreeMap<ChannelId, String>, StoreError> {
+        let connection = self.connection();
+        let mut statement = connection.prepare("SELECT id, name FROM channels")?;
+        let names =
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        Ok(names)
+    }
+
+    /// Remembers names that are new or have changed.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_channel_names(&self, names: &[(ChannelId, String)]) -> Result<(), StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction()?;
+        for (id, name) in names {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO channels VALUES (?1, ?2)")?
+                .execute(params![id, name])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+fn load_seen(connection: &rusqlite::Connection) -> Result<Vec<Chunk>, StoreError> {
+    let mut statement = connection.prepare("SELECT seq, seen_at, rows FROM seen ORDER BY seq")?;
+    let chunks = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?)))?;
+    chunks
+        .map(|chunk| {
+            let (seq, seen_at, bytes) = chunk?;
+            let rows = unpack(&bytes)
+                .ok_or_else(|| StoreError::Damaged(format!("the rows of seen {seq} are cut short")))?;
+            Ok(Chunk { seq, seen_at, rows })
+        })
+        .collect()
+}
+
+fn pack(rows: &[(i64, u64)]) -> Vec<u8> {
+    rows.iter().flat_map(|(id, print)| [id.to_le_bytes(), print.to_le_bytes()]).flatten().collect()
+}
+
+fn unpack(bytes: &[u8]) -> Option<Vec<(i64, u64)>> {
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    rest.is_empty().then(|| {
+        pairs
+            .iter()
+            .map(|pair| {
+                let pair = u128::from_le_bytes(*pair);
+                #[expect(clippy::cast_possible_truncation, reason = "each half is taken by itself")]
+                let (id, print) = (pair as u64, (pair >> 64) as u64);
+                (id.cast_signed(), print)
+            })
+            .collect()
+    })
+}
+
+fn json(value: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(value).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(what: &str, text: &str) -> Result<T, StoreError> {
+    serde_json::from_str(text).map_err(|error| StoreError::Damaged(format!("{what}: {error}")))
+}

@@ -1,0 +1,178 @@
+//! monitor.db: our own state, one SQLite file, all its SQL.
+//!
+//! The file is in WAL mode with `synchronous=FULL`, so what was committed survives a power loss. Exactly one
+//! process may use it; a lock file beside it says so, and the system drops the lock when the process ends,
+//! however it ends.
+
+mod checkpoint;
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
+
+/// Schema changes in order. Never edit one that was released; add another.
+const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_tail.sql")];
+
+/// Marks the file as ours: "tokm".
+const APPLICATION_ID: i64 = 0x746f_6b6d;
+
+/// Backups and people with `sqlite3` may hold a lock for a moment.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why monitor.db cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error(
+        "{0} is in use by another token-monitor; stop that one, or set MONITOR_DATABASE_URL to another file"
+    )]
+    InUse(PathBuf),
+    /// A newer program wrote it.
+    #[error(
+        "{path} was written by a newer token-monitor (schema {found}, this one knows {known}); use that version, or set MONITOR_DATABASE_URL to another file"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: usize,
+    },
+    /// It is damaged.
+    #[error(
+        "{path} is damaged ({reason}); it was left as it is: restore a backup, or move it away to count again from the log"
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// It is a SQLite file of another program.
+    #[error("{0} is a database of another program; set MONITOR_DATABASE_URL to a file of our own")]
+    Foreign(PathBuf),
+    /// It cannot be opened or made.
+    #[error("{path} cannot be opened: {reason}")]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// A statement failed while running.
+    #[error("monitor.db: {0}")]
+    Sql(#[from] rusqlite::Error),
+    /// A value in it is not what it must be.
+    #[error("monitor.db: {0}")]
+    Damaged(String),
+}
+
+/// The open file. Cheap to clone; clones share one connection. All calls block: use a blocking thread.
+#[derive(Debug, Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    path: PathBuf,
+    _lock: Arc<File>,
+}
+
+impl Store {
+    /// Opens the file, or makes it with its folders.
+    ///
+    /// # Errors
+    /// Each in words that say what to do; the file is never replaced.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
+        }
+        let lock = lock(path)?;
+        let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
+        prepare(&mut connection, path)?;
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+            path: path.to_owned(),
+            _lock: Arc::new(lock),
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction rolls it back, so the connection stays good.
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the lock that keeps other processes out. It is a file of its own because SQLite drops every lock that
+/// a process has on its files when any handle to them is closed.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    // Two names of one file are one file.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = real.into_os_string();
+    name.push(".lock");
+    let unusable = |error: std::io::Error| StoreError::Unusable {
+        path: path.to_owned(),
+        reason: format!("{}: {error}", Path::new(&name).display()),
+    };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let explain = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            StoreError::Corrupt { path: path.to_owned(), reason: error.to_string() }
+        }
+        _ => StoreError::Unusable { path: path.to_owned(), reason: error.to_string() },
+    };
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(explain)?;
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) =
+        (number("application_id").map_err(explain)?, number("user_version").map_err(explain)?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(explain)?;
+    if application != APPLICATION_ID && (tables > 0 || application != 0) {
+        return Err(StoreError::Foreign(path.to_owned()));
+    }
+    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    if done > MIGRATIONS.len() {
+        return Err(StoreError::Newer { path: path.to_owned(), found: version, known: MIGRATIONS.len() });
+    }
+    check(connection, path)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(explain)?;
+    connection.pragma_update(None, "synchronous", "full").map_err(explain)?;
+    let transaction = connection.transaction().map_err(explain)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
+    for migration in &MIGRATIONS[done..] {
+        transaction.execute_batch(migration).map_err(explain)?;
+    }
+    let version = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    transaction.pragma_update(None, "user_version", version).map_err(explain)?;
+    transaction.commit().map_err(explain)
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let verdict: Result<String, _> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    let corrupt = |reason: String| StoreError::Corrupt { path: path.to_owned(), reason };
+    match verdict {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(verdict) => Err(corrupt(verdict)),
+        Err(error) => Err(corrupt(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

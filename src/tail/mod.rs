@@ -1,0 +1,453 @@
+//! Following the log: each row is counted exactly once, and shown only after it is committed.
+//!
+//! A round ([`Tailer::tick`]) reads the rows from the last known one on, asks about ids that were missing, and
+//! commits position and counts in one transaction. The last known row is read again on purpose: if it is gone
+//! or another row stands under its id, the table was changed under us ([`reread`]).
+
+pub mod seen;
+
+mod reread;
+mod work;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::TailConfig;
+use crate::newapi::{Database, LogReader, ReadError, Reason};
+use crate::state::State;
+use crate::store::{Checkpoint, Loaded, Position, Store, StoreError};
+use crate::usage::{Rules, Usage};
+use seen::Seen;
+use work::Work;
+
+/// Rows of one read.
+const BATCH_ROWS: u32 = 5_000;
+
+/// Fewer rows than this are counted where they are read; more go to a thread of their own.
+const INLINE_ROWS: usize = 200;
+
+/// A catch-up commits at least this often.
+const COMMIT_EVERY: Duration = Duration::from_secs(2);
+
+/// A catch-up tells how far it is this often.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Ranges of missing ids that one round asks about, and ids in one answer.
+const PROBES_PER_ROUND: usize = 48;
+const PROBE_IDS: u32 = 20_000;
+
+/// Late rows fetched in one read.
+const LATE_ROWS_PER_READ: usize = 500;
+
+/// How often the first reading of the directory is looked for.
+const DIRECTORY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pauses after failed rounds grow from the poll interval to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// Why a round failed.
+#[derive(Debug, thiserror::Error)]
+pub enum TailError {
+    /// new-api's database could not be read.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// monitor.db could not be written.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// A thread was lost.
+    #[error("counting stopped: {0}")]
+    Worker(#[from] tokio::task::JoinError),
+}
+
+impl TailError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Read(error) => error.reason,
+            Self::Store(_) => Reason::Store,
+            Self::Worker(_) => Reason::Query,
+        }
+    }
+}
+
+/// What a round found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// The end of the log.
+    AtEnd,
+    /// More rows wait.
+    MoreWaiting,
+}
+
+/// Follows one log.
+#[derive(Debug)]
+pub struct Tailer {
+    database: Database,
+    store: Store,
+    state: State,
+    clock: Clock,
+    config: TailConfig,
+    rules: Rules,
+    reader: Option<LogReader>,
+    position: Position,
+    /// The last committed counts.
+    usage: Arc<Usage>,
+    seen: Seen,
+    catch_up: Option<CatchUp>,
+}
+
+/// A long read from the beginning.
+#[derive(Debug)]
+struct CatchUp {
+    began: Instant,
+    first_id: i64,
+    target_id: i64,
+    rows: u64,
+    reported: Instant,
+}
+
+impl CatchUp {
+    fn new(first_id: i64, target_id: i64) -> Self {
+        let now = Instant::now();
+        Self { began: now, first_id, target_id, rows: 0, reported: now }
+    }
+}
+
+impl Tailer {
+    /// Goes on from the checkpoint in `store`.
+    ///
+    /// # Errors
+    /// If the checkpoint cannot be read.
+    pub fn new(
+        database: Database,
+        store: Store,
+        state: State,
+        clock: Clock,
+        config: TailConfig,
+        rules: Rules,
+    ) -> Result<Self, StoreError> {
+        let Loaded { position, usage, seen } = store.load(&rules.extra_labels)?;
+        let late_window = i64::try_from(config.late_window.as_millis()).unwrap_or(i64::MAX);
+        let position = position.unwrap_or_default();
+        let usage = Arc::new(usage);
+        if position.caught_up {
+            state.update_facts(|facts| facts.usage = Some(Arc::clone(&usage)));
+        }
+        let (now, caught_up, source) = (clock.unix_f64(), position.caught_up, database.address().to_owned());
+        if !position.source.is_empty() && position.source != source {
+            tracing::warn!(before = position.source, now = source, "the log has another address than before");
+        }
+        state.update_tail(|tail| {
+            tail.started_at = now;
+            tail.caught_up = caught_up;
+            tail.source = source;
+            tail.history_from = position.history_from;
+        });
+        let seen = Seen::restore(late_window, seen, position.last_id);
+        Ok(Self {
+            database,
+            store,
+            state,
+            clock,
+            config,
+            rules,
+            reader: None,
+            position,
+            usage,
+            seen,
+            catch_up: None,
+        })
+    }
+
+    /// Follows the log until `stop`. A round in progress is finished first.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        // What a quota unit is worth must be known before the first row is counted.
+        while !self.state.directory().ready && !stop.is_cancelled() {
+            stop.run_until_cancelled(tokio::time::sleep(DIRECTORY_PAUSE)).await;
+        }
+        let mut failures = 0_u32;
+        while !stop.is_cancelled() {
+            let pause = match self.tick().await {
+                Ok(progress) => {
+                    self.succeeded(progress, failures);
+                    failures = 0;
+                    if progress == Progress::MoreWaiting { Duration::ZERO } else { self.config.poll_interval }
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.failed(&error, failures)
+                }
+            };
+            if !pause.is_zero() {
+                stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn succeeded(&self, progress: Progress, failures: u32) {
+        if failures > 0 {
+            tracing::info!(after_failures = failures, "the log can be read again");
+        }
+        let now = self.clock.unix_f64();
+        self.state.update_tail(|tail| {
+            tail.up = true;
+            tail.error = None;
+            tail.last_success_at = Some(now);
+            if progress == Progress::AtEnd {
+                tail.reached_end_at = Some(now);
+            }
+        });
+    }
+
+    fn failed(&mut self, error: &TailError, failures: u32) -> Duration {
+        let reason = error.reason();
+        // The columns may have changed with an upgrade of new-api.
+        if matches!(reason, Reason::MissingColumn | Reason::MissingTable | Reason::Query) {
+            self.reader = None;
+        }
+        let pause = self.config.poll_interval.saturating_mul(1 << failures.min(10)).min(LONGEST_PAUSE);
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        if failures == 1 || failures.is_multiple_of(20) {
+            tracing::warn!(reason = reason.as_str(), failures, pause_ms, "following the log failed: {error}");
+        }
+        self.state.update_tail(|tail| {
+            tail.up = matches!(reason, Reason::Store);
+            tail.error = Some(error.to_string());
+            *tail.errors.entry(reason).or_default() += 1;
+        });
+        pause
+    }
+
+    /// One round: reads, counts, commits, publishes.
+    ///
+    /// # Errors
+    /// Nothing was counted that was not committed; the next round does it again.
+    pub async fn tick(&mut self) -> Result<Progress, TailError> {
+        let reader = self.reader().await?;
+        if self.position.history_from == 0 {
+            self.begin(&reader).await?;
+        }
+        if !self.position.caught_up && self.catch_up.is_none() {
+            self.catch_up = Some(CatchUp::new(self.position.last_id, reader.last_id().await?.unwrap_or(0)));
+        }
+        let work = self.work();
+        match self.round(&reader, work).await {
+            Ok(progress) => Ok(progress),
+            Err(error) => {
+                // What was remembered of rows that were not counted must go; the checkpoint knows better.
+                self.reload()?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
+        let mut work = work;
+        let mut batch = reader.from_id(self.position.last_id, BATCH_ROWS).await?;
+        if !work.holds_anchor(&batch) {
+            work = self.reread(reader, work).await?;
+            batch = reader.from_id(work.position.last_id, BATCH_ROWS).await?;
+        }
+        let committed = Instant::now();
+        // A full batch is counted while the next one is read.
+        while !batch.at_end {
+            let next = batch.last_id().unwrap_or(work.position.last_id);
+            let (counted, read) = tokio::join!(
+                tokio::task::spawn_blocking(move || work.count(&batch)),
+                reader.from_id(next, BATCH_ROWS)
+            );
+            work = counted?;
+            batch = read?;
+            self.report(&work);
+            if committed.elapsed() >= COMMIT_EVERY {
+                self.commit(work, false).await?;
+                return Ok(Progress::MoreWaiting);
+            }
+        }
+        work = if batch.len() <= INLINE_ROWS {
+            work.count(&batch)
+        } else {
+            tokio::task::spawn_blocking(move || work.count(&batch)).await?
+        };
+        work = self.probe(reader, work).await?;
+        self.commit(work, true).await?;
+        Ok(Progress::AtEnd)
+    }
+
+    async fn reader(&mut self) -> Result<LogReader, ReadError> {
+        if let Some(reader) = &self.reader {
+            return Ok(reader.clone());
+        }
+        let reader = LogReader::discover(self.database.clone()).await?;
+        let columns = reader.columns();
+        let features = [
+            ("request_id", columns.has("request_id")),
+            ("upstream_request_id", columns.has("upstream_request_id")),
+            ("ip", columns.has("ip")),
+            ("group", columns.has("group")),
+            ("token_id", columns.has("token_id")),
+            ("other", columns.has("other")),
+            ("millisecond_duration", columns.is_one_api()),
+        ];
+        self.state.update_tail(|tail| tail.features = features.to_vec());
+        self.reader = Some(reader.clone());
+        Ok(reader)
+    }
+
+    /// Finds where the history begins.
+    async fn begin(&mut self, reader: &LogReader) -> Result<(), TailError> {
+        let history = i64::try_from(self.config.history.as_secs()).unwrap_or(i64::MAX);
+        let from = self.clock.unix().saturating_sub(history).max(1);
+        let first = reader.first_id_since(from).await?;
+        let last = reader.last_id().await?.unwrap_or(0);
+        self.position.history_from = from;
+        // The row before the first one is the known one, without an anchor because nothing is known of it.
+        self.position.last_id = first.map_or(last, |first| first - 1);
+        tracing::info!(
+            log = self.database.address(),
+            first_id = self.position.last_id + 1,
+            last_id = last,
+            "reading the history of the log"
+        );
+        Ok(())
+    }
+
+    /// Material for a round: copies of what it changes.
+    fn work(&mut self) -> Work {
+        let facts = self.state.facts();
+        let mut usage = self.usage.successor();
+        if usage.has_held() {
+            let seen = self.state.scrapers(|scrapers| scrapers.all_have_seen(self.clock.unix_f64()));
+            if let Some(version) = seen {
+                usage.release(version);
+            }
+        }
+        Work {
+            usage,
+            position: self.position.clone(),
+            seen: std::mem::take(&mut self.seen),
+            directory: facts.directory,
+            rules: self.rules.clone(),
+            now_ms: self.clock.now().as_millisecond(),
+            late_window_ms: i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX),
+            rows: 0,
+        }
+    }
+
+    /// Asks for the rows that were missing.
+    async fn probe(&mut self, reader: &LogReader, mut work: Work) -> Result<Work, TailError> {
+        for range in work.seen.due(work.now_ms, PROBES_PER_ROUND) {
+            let mut first = range.0;
+            loop {
+                let ids = reader.ids_between(first, range.1, PROBE_IDS).await?;
+                let full = ids.len() == PROBE_IDS as usize;
+                let last = ids.last().copied();
+                let late: Vec<i64> = ids.into_iter().filter(|id| work.seen.is_missing(*id)).collect();
+                for ids in late.chunks(LATE_ROWS_PER_READ) {
+                    let rows = reader.with_ids(ids).await?;
+                    work.count_late(&rows);
+                }
+                match last {
+                    Some(last) if full && last < range.1 => first = last + 1,
+                    _ => break,
+                }
+            }
+            work.seen.probed(range, work.now_ms);
+        }
+        Ok(work)
+    }
+
+    /// Commits what a round did, then shows it.
+    async fn commit(&mut self, mut work: Work, at_end: bool) -> Result<(), TailError> {
+        work.position.source = self.database.address().to_owned();
+        work.position.caught_up |= at_end;
+        let (rows, store, labels) = (work.rows, self.store.clone(), self.rules.extra_labels.clone());
+        let (chunk, forgotten) = work.seen.commit(work.now_ms);
+        let dirty = rows > 0
+            || chunk.is_some()
+            || !work.usage.changes().series.is_empty()
+            || work.usage.changes().relabelled
+            || work.position != self.position;
+        if dirty {
+            work = tokio::task::spawn_blocking(move || {
+                let checkpoint = Checkpoint {
+                    position: &work.position,
+                    usage: &work.usage,
+                    seen: chunk.as_ref(),
+                    forgotten: &forgotten,
+                };
+                store.commit(&checkpoint, &labels)?;
+                work.usage.committed();
+                Ok::<_, StoreError>(work)
+            })
+            .await??;
+        }
+        self.seen = work.seen;
+        self.position = work.position;
+        if dirty {
+            self.usage = Arc::new(work.usage);
+        }
+        self.publish(rows, dirty);
+        Ok(())
+    }
+
+    fn publish(&mut self, rows: u64, dirty: bool) {
+        let (caught_up, history_from) = (self.position.caught_up, self.position.history_from);
+        if let Some(catch_up) = &mut self.catch_up {
+            catch_up.rows += rows;
+        }
+        if caught_up && (dirty || self.state.facts().usage.is_none()) {
+            let usage = Arc::clone(&self.usage);
+            self.state.update_facts(|facts| facts.usage = Some(usage));
+        }
+        if caught_up && let Some(catch_up) = self.catch_up.take() {
+            let seconds = catch_up.began.elapsed().as_secs_f64();
+            tracing::info!(
+                rows = catch_up.rows,
+                seconds = format!("{seconds:.1}"),
+                label_sets = self.usage.series().count(),
+                "the history is read; following the log"
+            );
+        }
+        self.state.update_tail(|tail| {
+            tail.rows_read += rows;
+            tail.caught_up = caught_up;
+            tail.history_from = history_from;
+            if caught_up {
+                tail.progress = 1.0;
+            }
+        });
+    }
+
+    /// Goes back to the checkpoint.
+    fn reload(&mut self) -> Result<(), StoreError> {
+        let late_window = i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX);
+        let loaded = self.store.load(&self.rules.extra_labels)?;
+        self.seen = Seen::restore(late_window, loaded.seen, self.position.last_id);
+        Ok(())
+    }
+
+    fn report(&mut self, work: &Work) {
+        let Some(catch_up) = &mut self.catch_up else { return };
+        if catch_up.reported.elapsed() < REPORT_EVERY {
+            return;
+        }
+        catch_up.reported = Instant::now();
+        let seconds = catch_up.began.elapsed().as_secs_f64().max(0.001);
+        let rows = catch_up.rows + work.rows;
+        let span = (catch_up.target_id - catch_up.first_id).max(1) as f64;
+        let progress = ((work.position.last_id - catch_up.first_id) as f64 / span).clamp(0.0, 1.0);
+        let left = if progress > 0.0 { seconds / progress - seconds } else { 0.0 };
+        self.state.update_tail(|tail| tail.progress = progress);
+        tracing::info!(
+            rows,
+            rows_per_second = format!("{:.0}", rows as f64 / seconds),
+            percent = format!("{:.1}", progress * 100.0),
+            seconds_left = format!("{left:.0}"),
+            "reading the history"
+        );
+    }
+}

@@ -1,0 +1,41 @@
+//! When the table was changed under us.
+//!
+//! The last known row is not where it was: rows were deleted, the table was truncated, or SQLite gave its id to
+//! another row. The newest row that is still there and known becomes the last known one; what follows is read
+//! again. Rows that were read before are recognised by id and fingerprint, and older ones by their time, so
+//! that a table that comes back (a lagging replica, a restored copy) is not counted twice.
+
+use super::seen::MIN_ROWS;
+use super::work::Work;
+use super::{TailError, Tailer};
+use crate::newapi::LogReader;
+use crate::store::Rereading;
+
+/// Rows that are read again and are this much older than the newest row ever counted were counted before.
+const OLDER_SECONDS: i64 = 3600;
+
+impl Tailer {
+    /// Finds where to go on.
+    pub(super) async fn reread(&mut self, reader: &LogReader, mut work: Work) -> Result<Work, TailError> {
+        let lost = work.position.last_id;
+        let limit = u32::try_from(MIN_ROWS).unwrap_or(u32::MAX);
+        let rows = reader.newest_up_to(lost, limit).await?;
+        let known = rows
+            .records()
+            .map(|record| (record.id, record.fingerprint()))
+            .find(|(id, print)| work.seen.knows(*id, *print));
+        let (last_id, anchor) = known.map_or((0, None), |(id, print)| (id, Some(print)));
+        tracing::warn!(
+            lost_id = lost,
+            go_on_after_id = last_id,
+            "the last known row is gone from the log: it was cleaned up, truncated or replaced; reading on from the newest known row"
+        );
+        let until_id = work.position.rereading.map_or(lost, |before| before.until_id.max(lost));
+        let not_before = work.usage.totals().newest_row_at.saturating_sub(OLDER_SECONDS);
+        work.position.rereading = Some(Rereading { until_id, not_before });
+        work.position.last_id = last_id;
+        work.position.anchor = anchor;
+        work.seen.rewind(last_id);
+        Ok(work)
+    }
+}

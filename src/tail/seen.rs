@@ -1,0 +1,364 @@
+//! Which rows were read lately, and which ids below them were not there. Pure.
+//!
+//! Servers give out ids at INSERT and show rows at COMMIT, so a lower id may appear after a higher one. Every
+//! hole between ids that were read is therefore asked about again, at growing distances, until it is older
+//! than the window for late rows; then it is taken for what most holes are, a rolled back insert or the step
+//! of a cluster. Neighbouring holes are asked about together, so a thousand of them cost one short read.
+//!
+//! Rows are remembered by id *and* fingerprint: an id may come back with another row (SQLite reuses ids after
+//! a wipe), and a row may come back after it was gone (a replica that lags, a table renamed away and back).
+
+use std::collections::{BTreeMap, VecDeque};
+
+/// At least so many rows are remembered, however old.
+pub const MIN_ROWS: usize = 16_384;
+
+/// At most so many rows are remembered, however young: 16 bytes each on disk.
+const MAX_ROWS: usize = 400_000;
+
+/// At most so many holes are waited for.
+const MAX_GAPS: usize = 200_000;
+
+/// Holes that have fewer ids than this between them are asked about in one read.
+const JOIN_DISTANCE: i64 = 1_000;
+
+/// A row is remembered for this much longer than the window, in milliseconds.
+const MARGIN_MS: i64 = 60_000;
+
+/// Rows of one commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Its number; later ones are higher.
+    pub seq: i64,
+    /// Unix milliseconds when they were read.
+    pub seen_at: i64,
+    /// Id and fingerprint of each.
+    pub rows: Vec<(i64, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Gap {
+    last: i64,
+    since: i64,
+    next_probe: i64,
+}
+
+/// The memory.
+#[derive(Debug, Default)]
+pub struct Seen {
+    late_window_ms: i64,
+    rows: BTreeMap<i64, u64>,
+    highest: i64,
+    chunks: VecDeque<Chunk>,
+    pending: Vec<(i64, u64)>,
+    /// Holes by their first id.
+    gaps: BTreeMap<i64, Gap>,
+}
+
+impl Seen {
+    /// Nothing seen yet.
+    pub fn new(late_window_ms: i64) -> Self {
+        Self { late_window_ms, highest: i64::MIN, ..Self::default() }
+    }
+
+    /// What a checkpoint holds; holes below `cursor` are found again.
+    pub fn restore(late_window_ms: i64, chunks: Vec<Chunk>, cursor: i64) -> Self {
+        let mut seen = Self::new(late_window_ms);
+        let mut when = BTreeMap::new();
+        for chunk in chunks {
+            for (id, print) in &chunk.rows {
+                seen.remember(*id, *print);
+                when.insert(*id, chunk.seen_at);
+            }
+            seen.chunks.push_back(chunk);
+        }
+        let ids: Vec<i64> = seen.rows.keys().copied().filter(|id| *id <= cursor).collect();
+        for pair in ids.windows(2) {
+            let since = when.get(&pair[1]).copied().unwrap_or(0);
+            seen.note_gap(pair[0], pair[1], since);
+        }
+        seen
+    }
+
+    /// Whether this very row was read before.
+    pub fn knows(&self, id: i64, print: u64) -> bool {
+        id <= self.highest
+            && (self.rows.get(&id) == Some(&print)
+                || self.pending.iter().rev().take(64).any(|row| *row == (id, print)))
+    }
+
+    /// Remembers a row that is being counted.
+    pub fn insert(&mut self, id: i64, print: u64) {
+        self.highest = self.highest.max(id);
+        self.pending.push((id, print));
+        if self.pending.len() >= 2 * MIN_ROWS + MAX_ROWS / 2 {
+            self.pending.drain(..self.pending.len() - MIN_ROWS);
+        }
+        if !self.gaps.is_empty() {
+            self.fill(id);
+        }
+    }
+
+    /// Notes that no id between `below` and `above` was there when `above` was read.
+    pub fn note_gap(&mut self, below: i64, above: i64, now: i64) {
+        if above <= below.saturating_add(1) || self.late_window_ms == 0 {
+            return;
+        }
+        if self.gaps.len() >= MAX_GAPS {
+            self.gaps.pop_first();
+        }
+        self.gaps.insert(below + 1, Gap { last: above - 1, since: now, next_probe: now });
+    }
+
+    /// How many holes are waited for.
+    pub fn gaps(&self) -> usize {
+        self.gaps.len()
+    }
+
+    /// Ranges of ids to ask about now, neighbours joined; at most `limit`, lowest first.
+    pub fn due(&self, now: i64, limit: usize) -> Vec<(i64, i64)> {
+        let mut ranges: Vec<(i64, i64)> = Vec::new();
+        for (first, gap) in &self.gaps {
+            if gap.next_probe > now {
+                continue;
+            }
+            let full = ranges.len() == limit;
+            match ranges.last_mut() {
+                Some((_, last)) if first - *last <= JOIN_DISTANCE => *last = gap.last,
+                _ if full => break,
+                _ => ranges.push((*first, gap.last)),
+            }
+        }
+        ranges
+    }
+
+    /// Whether `id` lies in a hole that is waited for.
+    pub fn is_missing(&self, id: i64) -> bool {
+        self.gaps.range(..=id).next_back().is_some_and(|(_, gap)| id <= gap.last)
+    }
+
+    /// Settles what was asked about in `range`: holes older than the window are given up, others are asked
+    /// about again after a quarter of their age.
+    pub fn probed(&mut self, range: (i64, i64), now: i64) {
+        let window = self.late_window_ms;
+        let touched: Vec<i64> = self.gaps.range(range.0..=range.1).map(|(first, _)| *first).collect();
+        for first in touched {
+            let Some(gap) = self.gaps.get_mut(&first) else { continue };
+            // A clock that was set back must not keep a hole for ever.
+            let age = now.saturating_sub(gap.since);
+            if age >= window || age < -window {
+                self.gaps.remove(&first);
+            } else {
+                let pause = (age / 4).max(0).min(window - age).max(1);
+                gap.next_probe = now + pause;
+            }
+        }
+    }
+
+    fn fill(&mut self, id: i64) {
+        let Some((&first, &gap)) = self.gaps.range(..=id).next_back() else { return };
+        if id > gap.last {
+            return;
+        }
+        self.gaps.remove(&first);
+        if first < id {
+            self.gaps.insert(first, Gap { last: id - 1, ..gap });
+        }
+        if id < gap.last {
+            self.gaps.insert(id + 1, gap);
+        }
+    }
+
+    /// Forgets holes above `id`: the cursor went back, and what is there is read in order.
+    pub fn rewind(&mut self, id: i64) {
+        self.gaps.split_off(&id.saturating_add(1));
+        if let Some((_, gap)) = self.gaps.iter_mut().next_back() {
+            gap.last = gap.last.min(id);
+        }
+    }
+
+    fn remember(&mut self, id: i64, print: u64) {
+        self.rows.insert(id, print);
+        self.highest = self.highest.max(id);
+    }
+
+    /// What a commit at `now` must add, and the numbers of the chunks that it may drop.
+    pub fn commit(&mut self, now: i64) -> (Option<Chunk>, Vec<i64>) {
+        let mut rows = std::mem::take(&mut self.pending);
+        if rows.len() > MAX_ROWS / 2 {
+            rows.drain(..rows.len() - MIN_ROWS);
+        }
+        let chunk = (!rows.is_empty()).then(|| Chunk {
+            seq: self.chunks.back().map_or(1, |chunk| chunk.seq + 1),
+            seen_at: now,
+            rows,
+        });
+        if let Some(chunk) = &chunk {
+            for (id, print) in &chunk.rows {
+                self.remember(*id, *print);
+            }
+            self.chunks.push_back(chunk.clone());
+        }
+        (chunk, self.evict(now))
+    }
+
+    fn evict(&mut self, now: i64) -> Vec<i64> {
+        let mut total: usize = self.chunks.iter().map(|chunk| chunk.rows.len()).sum();
+        let mut dropped = Vec::new();
+        while let Some(chunk) = self.chunks.front() {
+            let old = now.saturating_sub(chunk.seen_at) > self.late_window_ms + MARGIN_MS;
+            let rest = total - chunk.rows.len();
+            if !(old && rest >= MIN_ROWS || total > MAX_ROWS && rest > 0) {
+                break;
+            }
+            total = rest;
+            if let Some(chunk) = self.chunks.pop_front() {
+                for (id, print) in chunk.rows {
+                    if self.rows.get(&id) == Some(&print) {
+                        self.rows.remove(&id);
+                    }
+                }
+                dropped.push(chunk.seq);
+            }
+        }
+        dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WINDOW: i64 = 300_000;
+
+    #[test]
+    fn a_hole_is_asked_about_until_it_is_older_than_the_window() {
+        let mut seen = Seen::new(WINDOW);
+        seen.insert(10, 1);
+        seen.note_gap(10, 14, 0);
+        seen.insert(14, 2);
+        let (mut now, mut probes) = (0, 0);
+        while seen.gaps() > 0 {
+            for range in seen.due(now, 10) {
+                assert_eq!(range, (11, 13));
+                seen.probed(range, now);
+                probes += 1;
+            }
+            now += 2_000;
+        }
+        assert!(now >= WINDOW, "given up after {now} ms");
+        assert!((10..60).contains(&probes), "{probes} probes");
+    }
+
+    #[test]
+    fn a_row_that_comes_late_splits_its_hole() {
+        let mut seen = Seen::new(WINDOW);
+        seen.note_gap(10, 20, 0);
+        assert!(seen.is_missing(15));
+        seen.insert(15, 1);
+        assert!(!seen.is_missing(15));
+        assert!(seen.is_missing(11) && seen.is_missing(19));
+        assert_eq!(seen.due(0, 10), [(11, 19)], "the halves are asked about together");
+    }
+
+    #[test]
+    fn many_holes_of_a_cluster_are_few_reads() {
+        let mut seen = Seen::new(WINDOW);
+        for step in 0..10_000 {
+            seen.note_gap(step * 3, step * 3 + 3, 0);
+        }
+        assert_eq!(seen.due(0, 64).len(), 1);
+        seen.note_gap(10_000_000, 10_000_010, 0);
+        assert_eq!(seen.due(0, 64).len(), 2);
+    }
+
+    #[test]
+    fn a_row_is_known_by_its_id_and_its_content() {
+        let mut seen = Seen::new(WINDOW);
+        seen.insert(5, 111);
+        assert!(seen.knows(5, 111));
+        seen.commit(0);
+        assert!(seen.knows(5, 111));
+        assert!(!seen.knows(5, 222), "another row under the same id");
+        assert!(!seen.knows(6, 111));
+    }
+
+    #[test]
+    fn memory_stays_bounded_and_keeps_the_newest() {
+        let mut seen = Seen::new(WINDOW);
+        for commit in 0..200_i64 {
+            for row in 0..1_000 {
+                seen.insert(commit * 1_000 + row, 7);
+            }
+            seen.commit(commit * 10_000);
+        }
+        assert!(seen.rows.len() <= MIN_ROWS + 40_000, "{}", seen.rows.len());
+        assert!(seen.knows(199_999, 7));
+        assert!(!seen.knows(0, 7));
+        for row in 0..3 * MAX_ROWS as i64 {
+            seen.insert(1_000_000 + row, 7);
+        }
+        seen.commit(2_000_001);
+        assert!(seen.rows.len() <= MAX_ROWS + MIN_ROWS);
+    }
+
+    proptest! {
+        /// Rows become visible in any order; each is found once: by the cursor or in a hole.
+        #[test]
+        fn every_row_is_found_once_in_any_order_of_commits(
+            order in Just((1_i64..60).collect::<Vec<_>>()).prop_shuffle(),
+            polls in prop::collection::vec(1_usize..8, 60),
+            restart_at in 0_usize..40,
+        ) {
+            let mut seen = Seen::new(WINDOW);
+            let mut visible = std::collections::BTreeSet::new();
+            let mut counted = Vec::new();
+            let (mut cursor, mut now, mut chunks) = (0, 0, Vec::new());
+            let mut order = order.into_iter();
+            for (round, step) in polls.into_iter().enumerate() {
+                visible.extend(order.by_ref().take(step));
+                now += 2_000;
+                let mut before = cursor;
+                for id in visible.range(cursor + 1..) {
+                    seen.note_gap(before, *id, now);
+                    seen.insert(*id, *id as u64);
+                    counted.push(*id);
+                    before = *id;
+                }
+                cursor = before;
+                for range in seen.due(now, 64) {
+                    for id in visible.range(range.0..=range.1) {
+                        if seen.is_missing(*id) {
+                            seen.insert(*id, *id as u64);
+                            counted.push(*id);
+                        }
+                    }
+                    seen.probed(range, now);
+                }
+                let (chunk, _) = seen.commit(now);
+                chunks.extend(chunk);
+                if round == restart_at {
+                    // The hole below the very first row is not remembered, so start with it known.
+                    seen = Seen::restore(WINDOW, chunks.clone(), cursor);
+                    seen.note_gap(0, chunks.iter().flat_map(|c| &c.rows).map(|r| r.0).min().unwrap_or(1), now);
+                }
+            }
+            while seen.gaps() > 0 {
+                now += 2_000;
+                for range in seen.due(now, 64) {
+                    for id in visible.range(range.0..=range.1) {
+                        if seen.is_missing(*id) {
+                            seen.insert(*id, *id as u64);
+                            counted.push(*id);
+                        }
+                    }
+                    seen.probed(range, now);
+                }
+            }
+            counted.sort_unstable();
+            prop_assert_eq!(counted, visible.into_iter().collect::<Vec<_>>());
+        }
+    }
+}

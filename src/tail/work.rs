@@ -1,0 +1,111 @@
+//! Counting a batch of rows, on copies that are thrown away if anything fails. No database, no clock.
+
+use std::sync::Arc;
+
+use super::seen::Seen;
+use crate::newapi::Directory;
+use crate::newapi::logs::RawLogs;
+use crate::record::LogRecord;
+use crate::store::Position;
+use crate::usage::{Context, Rules, Usage};
+
+/// Clocks of gateway nodes may be so far apart, in seconds, when a hole in old rows is taken for permanent.
+const CLOCK_SKEW_SECONDS: i64 = 3600;
+
+/// Rows older than this serve as no exemplar: Prometheus would refuse them.
+const EXEMPLAR_AGE_SECONDS: i64 = 3600;
+
+/// One round's material.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) usage: Usage,
+    pub(super) position: Position,
+    pub(super) seen: Seen,
+    pub(super) directory: Arc<Directory>,
+    pub(super) rules: Rules,
+    pub(super) now_ms: i64,
+    pub(super) late_window_ms: i64,
+    /// Rows counted.
+    pub(super) rows: u64,
+}
+
+impl Work {
+    /// Whether `batch`, read from the last known row on, begins with that row.
+    pub(super) fn holds_anchor(&self, batch: &RawLogs) -> bool {
+        let Some(anchor) = self.position.anchor else { return true };
+        batch
+            .records()
+            .next()
+            .is_some_and(|first| first.id == self.position.last_id && first.fingerprint() == anchor)
+    }
+
+    /// Counts rows that follow the last known one.
+    pub(super) fn count(mut self, batch: &RawLogs) -> Self {
+        let remember_gaps = self.gaps_may_fill(batch);
+        for record in batch.records() {
+            let known_before = self.position.last_id;
+            if record.id <= known_before {
+                continue;
+            }
+            if remember_gaps && self.position.anchor.is_some() {
+                self.seen.note_gap(known_before, record.id, self.now_ms);
+            }
+            let print = record.fingerprint();
+            self.position.last_id = record.id;
+            self.position.anchor = Some(print);
+            if !self.seen.knows(record.id, print) {
+                self.seen.insert(record.id, print);
+                self.observe(&record);
+            }
+        }
+        if let Some(rereading) = self.position.rereading
+            && self.position.last_id >= rereading.until_id
+        {
+            self.position.rereading = None;
+        }
+        self
+    }
+
+    /// Counts rows that were missing when higher ids were read.
+    pub(super) fn count_late(&mut self, rows: &RawLogs) {
+        for record in rows.records() {
+            let print = record.fingerprint();
+            if self.seen.is_missing(record.id) && !self.seen.knows(record.id, print) {
+                self.seen.insert(record.id, print);
+                self.usage.count_late_row();
+                self.observe(&record);
+            }
+        }
+    }
+
+    fn observe(&mut self, record: &LogRecord) {
+        if !self.position.caught_up && record.created_at < self.position.history_from {
+            return;
+        }
+        if let Some(rereading) = self.position.rereading
+            && record.id <= rereading.until_id
+            && record.created_at < rereading.not_before
+        {
+            return;
+        }
+        let context = Context {
+            rules: &self.rules,
+            quota_per_unit: self.directory.quota_per_unit,
+            offered_models: &self.directory.models,
+            live: self.position.caught_up,
+            exemplars_since: self.now_ms / 1000 - EXEMPLAR_AGE_SECONDS,
+        };
+        self.usage.observe(record, &context);
+        self.rows += 1;
+    }
+
+    /// Holes between old rows are permanent: whatever was to fill them would have been there by now. At the
+    /// end of the log the age of a row says little, because its clock may be wrong.
+    fn gaps_may_fill(&self, batch: &RawLogs) -> bool {
+        if batch.at_end {
+            return true;
+        }
+        let newest = batch.created_at().max().unwrap_or(i64::MAX);
+        newest >= (self.now_ms - self.late_window_ms) / 1000 - CLOCK_SKEW_SECONDS
+    }
+}

@@ -1,0 +1,174 @@
+//! A histogram with classic buckets, native (exponential) buckets and exemplars. Pure.
+
+use serde::{Deserialize, Serialize};
+
+/// Upper bounds of `newapi_request_duration_seconds`. new-api records whole seconds, so nothing finer is true.
+pub const DURATION_BOUNDS: [f64; 16] =
+    [1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0];
+
+/// Upper bounds of `newapi_time_to_first_token_seconds`, which comes in milliseconds.
+pub const FIRST_TOKEN_BOUNDS: [f64; 17] =
+    [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0];
+
+/// Resolution of the native buckets: 8 for each power of two, bounds 9 % apart.
+pub const NATIVE_SCHEMA: i32 = 3;
+
+/// Values at or below it fall in the native zero bucket (Prometheus' own default, 2^-128).
+pub const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
+
+/// Counts, their sum, and the latest example of each classic bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Sum of all values.
+    pub sum: f64,
+    /// Count per classic bucket, not cumulative; the last one is everything above the last bound.
+    pub buckets: Vec<u64>,
+    /// Count of the native zero bucket.
+    pub zero: u64,
+    /// Native buckets `(index, count)` in ascending order; bucket `i` holds `2^((i-1)/8) < v <= 2^(i/8)`.
+    pub native: Vec<(i32, u64)>,
+    /// Latest example per classic bucket. Kept in memory only: after a restart new rows bring new ones.
+    #[serde(skip)]
+    pub exemplars: Vec<Option<Exemplar>>,
+}
+
+/// A row that fell in a bucket.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// The row's id.
+    pub log_id: i64,
+    /// Its request id, empty on old versions.
+    pub request_id: Box<str>,
+    /// The value observed, in seconds.
+    pub value: f64,
+    /// Unix seconds.
+    pub at: i64,
+}
+
+impl Histogram {
+    /// An empty one with `bounds` classic bounds.
+    pub fn new(bounds: usize) -> Self {
+        Self { sum: 0.0, buckets: vec![0; bounds + 1], zero: 0, native: Vec::new(), exemplars: Vec::new() }
+    }
+
+    /// Number of values.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// Adds all counts of `other`, which has the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum += other.sum;
+        self.zero += other.zero;
+        for (mine, count) in self.buckets.iter_mut().zip(&other.buckets) {
+            *mine += count;
+        }
+        for &(index, count) in &other.native {
+            match self.native.binary_search_by_key(&index, |(i, _)| *i) {
+                Ok(at) => self.native[at].1 += count,
+                Err(at) => self.native.insert(at, (index, count)),
+            }
+        }
+    }
+
+    /// Counts `value`, which is finite and not negative. `bounds` are those it was made for.
+    pub fn observe(&mut self, value: f64, bounds: &[f64], exemplar: Option<Exemplar>) {
+        let bucket = bounds.partition_point(|bound| *bound < value);
+        self.buckets[bucket] += 1;
+        self.sum += value;
+        if value <= NATIVE_ZERO_THRESHOLD {
+            self.zero += 1;
+        } else {
+            let index = native_index(value);
+            match self.native.binary_search_by_key(&index, |(i, _)| *i) {
+                Ok(at) => self.native[at].1 += 1,
+                Err(at) => self.native.insert(at, (index, 1)),
+            }
+        }
+        if let Some(exemplar) = exemplar {
+            if self.exemplars.is_empty() {
+                self.exemplars.resize(self.buckets.len(), None);
+            }
+            self.exemplars[bucket] = Some(exemplar);
+        }
+    }
+}
+
+/// Index of the native bucket that `value` falls in. The logarithm may be off by one ulp at a bound, so the
+/// bounds decide.
+fn native_index(value: f64) -> i32 {
+    let per_octave = f64::from(1 << NATIVE_SCHEMA);
+    #[expect(clippy::cast_possible_truncation, reason = "the log of an f64 fits by far")]
+    let mut index = (value.log2() * per_octave).ceil() as i32;
+    let bound = |index: i32| (f64::from(index) / per_octave).exp2();
+    if bound(index - 1) >= value {
+        index -= 1;
+    } else if bound(index) < value {
+        index += 1;
+    }
+    index
+}
+
+/// Native buckets as Prometheus wants them: runs of neighbours, and each count as the difference to the one
+/// before.
+pub fn spans_and_deltas(buckets: &[(i32, u64)]) -> (Vec<(i32, u32)>, Vec<i64>) {
+    let mut spans: Vec<(i32, u32)> = Vec::new();
+    let mut deltas = Vec::with_capacity(buckets.len());
+    let (mut next, mut before) = (0_i32, 0_i64);
+    for &(index, count) in buckets {
+        match spans.last_mut() {
+            Some((_, length)) if index == next => *length += 1,
+            _ => spans.push((index - next, 1)),
+        }
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        deltas.push(count - before);
+        before = count;
+        next = index + 1;
+    }
+    (spans, deltas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_on_a_bound_belongs_to_the_bucket_below() {
+        let mut histogram = Histogram::new(DURATION_BOUNDS.len());
+        for value in [0.0, 1.0, 1.5, 2.0, 1200.0, 1201.0] {
+            histogram.observe(value, &DURATION_BOUNDS, None);
+        }
+        assert_eq!(histogram.buckets[..3], [2, 2, 0]);
+        assert_eq!(histogram.buckets[15..], [1, 1]);
+        assert_eq!(histogram.count(), 6);
+        assert_eq!(histogram.zero, 1);
+        assert_eq!(histogram.native.iter().map(|(_, n)| n).sum::<u64>() + histogram.zero, 6);
+    }
+
+    #[test]
+    fn native_bounds_are_exact_at_powers_of_two() {
+        for exponent in -10..=12 {
+            let value = 2f64.powi(exponent);
+            assert_eq!(native_index(value), exponent * 8, "{value}");
+            assert_eq!(native_index(value * 1.000_001), exponent * 8 + 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn spans_and_deltas_give_the_buckets_back() {
+        let buckets = [(-3, 5), (-2, 1), (4, 9), (5, 9), (6, 2), (40, 1)];
+        let (spans, deltas) = spans_and_deltas(&buckets);
+        assert_eq!(spans, [(-3, 2), (5, 3), (33, 1)]);
+        let mut back = Vec::new();
+        let (mut index, mut count, mut deltas) = (0, 0, deltas.into_iter());
+        for (offset, length) in spans {
+            index += offset;
+            for _ in 0..length {
+                count += deltas.next().unwrap();
+                back.push((index, u64::try_from(count).unwrap()));
+                index += 1;
+            }
+        }
+        assert_eq!(back, buckets);
+    }
+}

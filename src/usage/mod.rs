@@ -1,0 +1,411 @@
+//! What was used: every count that the program keeps, as one value that is cheap to copy.
+//!
+//! A [`Usage`] is never changed in place once others can see it. The tailer clones it (series are shared until
+//! touched), lets [`Usage::observe`] count a batch of rows, commits what changed to monitor.db, and only then
+//! publishes the clone. So no reader ever sees a count that a crash could take back, and each sees one state.
+//! Pure: no clock, no database.
+
+pub mod histogram;
+pub mod series;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Class, Defect, LogRecord, Request};
+use histogram::Exemplar;
+pub use series::{Cell, Family, Key, Leaf, OTHER, Series, Value};
+
+/// Row types with a label value of their own; others share one.
+const ROW_TYPES: usize = 8;
+
+/// At most so many names of models that once had an answered request. An attacker cannot add to them.
+const MAX_KNOWN_MODELS: usize = 50_000;
+
+/// Longest model name that becomes a label; longer ones are no model's name.
+const MAX_MODEL_CHARS: usize = 255;
+
+/// An opted-in label dimension (`EXTRA_LABELS`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExtraLabel {
+    /// Billing group.
+    Group,
+    /// Name of the API token.
+    Token,
+    /// User name.
+    User,
+    /// Index of the key in a multi-key channel.
+    Key,
+}
+
+impl ExtraLabel {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Group, Self::Token, Self::User, Self::Key];
+
+    /// The label's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Group => "group",
+            Self::Token => "token",
+            Self::User => "user",
+            Self::Key => "key",
+        }
+    }
+
+    fn value(self, record: &LogRecord) -> String {
+        match self {
+            Self::Group => record.group.clone(),
+            Self::Token => record.token_name.clone(),
+            Self::User => record.username.clone(),
+            Self::Key => record.other.multi_key_index.map(|index| index.to_string()).unwrap_or_default(),
+        }
+    }
+}
+
+/// How rows are counted; fixed while the program runs.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// Label sets per family before the rest is summed.
+    pub max_series: usize,
+    /// A request that took longer is slow. Seconds.
+    pub slow_over_seconds: f64,
+    /// Further labels, in the order of their values in a [`Key`].
+    pub extra_labels: Vec<ExtraLabel>,
+}
+
+/// What a row's counting depends on besides the row.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// How rows are counted.
+    pub rules: &'a Rules,
+    /// new-api's quota for one US dollar at this moment.
+    pub quota_per_unit: f64,
+    /// Models that some channel offers.
+    pub offered_models: &'a HashSet<String>,
+    /// Rows come in as they happen: new label sets are shown as 0 first.
+    pub live: bool,
+    /// Rows at or after it (unix seconds) may serve as exemplars.
+    pub exemplars_since: i64,
+}
+
+/// Counts that have no channel or model.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Totals {
+    /// Rows by type 0 to 7; the last one is every other type.
+    pub rows: [u64; ROW_TYPES + 1],
+    /// Rows that became visible after a higher id had been read.
+    pub late_rows: u64,
+    /// Rows by [`Defect`].
+    pub defects: [u64; Defect::ALL.len()],
+    /// Additions to a family's `_other` because of the cap.
+    pub overflow: [u64; Family::ALL.len()],
+    /// `created_at` of the newest row of a failed attempt; 0 if none was ever read.
+    pub last_error_row_at: i64,
+    /// Whether a row ever had a stream status.
+    pub saw_stream_status: bool,
+    /// `created_at` of the newest row.
+    pub newest_row_at: i64,
+}
+
+impl Totals {
+    /// Rows with their `type` label.
+    pub fn rows_by_type(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        ["0", "1", "2", "3", "4", "5", "6", "7", "other"].into_iter().zip(self.rows)
+    }
+
+    /// All rows.
+    pub fn all_rows(&self) -> u64 {
+        self.rows.iter().sum()
+    }
+}
+
+/// Everything counted.
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    /// Counts one for every published state.
+    version: u64,
+    series: HashMap<Arc<Key>, Arc<Series>>,
+    known_models: Arc<HashSet<String>>,
+    totals: Totals,
+    /// Label sets per family, not counting `_other`.
+    sizes: [usize; Family::ALL.len()],
+    held: usize,
+    changes: Changes,
+}
+
+/// What changed since the last commit: what the next one must write.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Keys of touched series.
+    pub series: HashSet<Arc<Key>>,
+    /// Names that joined the known models.
+    pub models: Vec<String>,
+    /// The label dimensions changed, so what is stored must go.
+    pub relabelled: bool,
+}
+
+impl Usage {
+    /// Restores what a checkpoint holds.
+    pub fn restore(
+        series: impl IntoIterator<Item = (Key, Series)>,
+        known_models: HashSet<String>,
+        totals: Totals,
+    ) -> Self {
+        let mut usage = Self { known_models: Arc::new(known_models), totals, ..Self::default() };
+        for (key, series) in series {
+            for (leaf, cell) in series.cells() {
+                if !matches!(leaf, Leaf::Overflow(_)) {
+                    usage.sizes[leaf.family().index()] += 1;
+                }
+                usage.held += usize::from(cell.held);
+            }
+            usage.series.insert(Arc::new(key), Arc::new(series));
+        }
+        usage
+    }
+
+    /// A clone that may be changed and published after this one.
+    pub fn successor(&self) -> Self {
+        let mut next = self.clone();
+        next.version += 1;
+        next
+    }
+
+    /// Marks everything as changed, because the label dimensions are others than those stored.
+    pub fn touch_all(&mut self) {
+        self.changes.series = self.series.keys().cloned().collect();
+        self.changes.relabelled = true;
+    }
+
+    /// Which published state this is; grows by one each time.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What changed since the last commit.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
+    /// Forgets what changed, once it is committed.
+    pub fn committed(&mut self) {
+        self.changes = Changes::default();
+    }
+
+    /// Counts that have no labels of traffic.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// All label sets, in no order.
+    pub fn series(&self) -> impl Iterator<Item = (&Arc<Key>, &Series)> {
+        self.series.iter().map(|(key, series)| (key, series.as_ref()))
+    }
+
+    /// One label set.
+    pub fn get(&self, key: &Key) -> Option<&Series> {
+        self.series.get(key).map(Arc::as_ref)
+    }
+
+    /// Label sets of a family, not counting `_other`.
+    pub fn size(&self, family: Family) -> usize {
+        self.sizes[family.index()]
+    }
+
+    /// Whether a request for this model was ever answered.
+    pub fn knows_model(&self, model: &str) -> bool {
+        self.known_models.contains(model)
+    }
+
+    /// Counts a row that had not been visible when a higher id was read.
+    pub fn count_late_row(&mut self) {
+        self.totals.late_rows += 1;
+    }
+
+    /// Counts one row.
+    pub fn observe(&mut self, record: &LogRecord, context: &Context<'_>) {
+        self.count_row(record);
+        let class = record.class();
+        if class == Class::Unrelated {
+            return;
+        }
+        let key = self.key(record, &class, context);
+        match &class {
+            Class::Request(request) => self.count_request(&key, record, request, context),
+            Class::Settlement { consumed, refunded } => self.count_money(&key, *consumed, *refunded, context),
+            Class::Refund { refunded } => self.count_money(&key, 0, *refunded, context),
+            Class::ChannelTest => self.add(&key, Leaf::Plain(Family::ChannelTests), 1.0, context),
+            Class::FailedAttempt { status_code, error_type } => {
+                let leaf = Leaf::Errors(status_code.unwrap_or(0), *error_type);
+                self.add(&key, leaf, 1.0, context);
+            }
+            Class::Unrelated => {}
+        }
+    }
+
+    fn count_row(&mut self, record: &LogRecord) {
+        let totals = &mut self.totals;
+        let row_type = usize::try_from(record.kind).map_or(ROW_TYPES, |kind| kind.min(ROW_TYPES));
+        totals.rows[row_type] += 1;
+        totals.newest_row_at = totals.newest_row_at.max(record.created_at);
+        if let Some(defect) = record.defect {
+            totals.defects[defect as usize] += 1;
+        }
+        if record.kind == 5 && !record.one_api {
+            totals.last_error_row_at = totals.last_error_row_at.max(record.created_at);
+        }
+        totals.saw_stream_status |= record.other.stream_status.is_some();
+    }
+
+    fn count_request(
+        &mut self,
+        key: &Arc<Key>,
+        record: &LogRecord,
+        request: &Request,
+        context: &Context<'_>,
+    ) {
+        let exemplar = |value: f64| {
+            (record.created_at >= context.exemplars_since).then(|| Exemplar {
+                log_id: record.id,
+                request_id: record.request_id.as_str().into(),
+                value,
+                at: record.created_at,
+            })
+        };
+        self.add(key, Leaf::Requests(request.outcome, record.stream), 1.0, context);
+        for (family, tokens) in [
+            (Family::InputTokens, request.input_tokens),
+            (Family::OutputTokens, request.output_tokens),
+            (Family::CacheReadTokens, request.cache_read_tokens),
+            (Family::CacheWriteTokens, request.cache_write_tokens),
+        ] {
+            self.add(key, Leaf::Plain(family), tokens as f64, context);
+        }
+        self.count_money(key, request.quota, 0, context);
+
+        let timing = Leaf::Timing(Family::RequestDuration, request.retried);
+        self.time(key, timing, request.duration_seconds, exemplar(request.duration_seconds), context);
+        if let Some(seconds) = request.first_token_seconds {
+            let timing = Leaf::Timing(Family::TimeToFirstToken, request.retried);
+            self.time(key, timing, seconds, exemplar(seconds), context);
+        }
+        let slow = request.duration_seconds > context.rules.slow_over_seconds;
+        self.add(key, Leaf::Plain(Family::SlowRequests), f64::from(u8::from(slow)), context);
+        for channel_id in record.failovers() {
+            let failed = Arc::new(Key { channel_id: Some(channel_id), ..key.as_ref().clone() });
+            self.add(&failed, Leaf::Plain(Family::Failovers), 1.0, context);
+        }
+    }
+
+    /// All four families are touched at once, so that `consumed - refunded` has both sides.
+    fn count_money(&mut self, key: &Arc<Key>, consumed: u64, refunded: u64, context: &Context<'_>) {
+        let (consumed, refunded) = (consumed as f64, refunded as f64);
+        for (family, amount) in [
+            (Family::QuotaConsumed, consumed),
+            (Family::QuotaRefunded, refunded),
+            (Family::CostUsd, consumed / context.quota_per_unit),
+            (Family::CostRefundedUsd, refunded / context.quota_per_unit),
+        ] {
+            self.add(key, Leaf::Plain(family), amount, context);
+        }
+    }
+
+    /// The label set of a row. Anyone with an API key can write any model name into the error log, so a name
+    /// counts by itself only if a channel offers it or a request for it was answered.
+    fn key(&mut self, record: &LogRecord, class: &Class, context: &Context<'_>) -> Arc<Key> {
+        let plausible = record.model.chars().count() <= MAX_MODEL_CHARS;
+        let trusted = match class {
+            Class::FailedAttempt { .. } | Class::Refund { .. } => {
+                record.model.is_empty()
+                    || self.known_models.contains(&record.model)
+                    || context.offered_models.contains(&record.model)
+            }
+            _ => true,
+        };
+        if matches!(class, Class::Request(_)) {
+            self.learn_model(&record.model);
+        }
+        let key = Key {
+            channel_id: Some(record.channel_id),
+            model: if trusted && plausible { record.model.clone() } else { OTHER.to_owned() },
+            extra: context.rules.extra_labels.iter().map(|label| label.value(record)).collect(),
+        };
+        match self.series.get_key_value(&key) {
+            Some((known, _)) => Arc::clone(known),
+            None => Arc::new(key),
+        }
+    }
+
+    fn learn_model(&mut self, model: &str) {
+        if !self.known_models.contains(model) && self.known_models.len() < MAX_KNOWN_MODELS {
+            Arc::make_mut(&mut self.known_models).insert(model.to_owned());
+            self.changes.models.push(model.to_owned());
+        }
+    }
+
+    fn add(&mut self, key: &Arc<Key>, leaf: Leaf, amount: f64, context: &Context<'_>) {
+        self.cell(key, leaf, context).add(amount);
+    }
+
+    fn time(
+        &mut self,
+        key: &Arc<Key>,
+        leaf: Leaf,
+        seconds: f64,
+        exemplar: Option<Exemplar>,
+        context: &Context<'_>,
+    ) {
+        self.cell(key, leaf, context).observe(seconds, leaf.family().bounds(), exemplar);
+    }
+
+    /// The cell that counts `leaf` for `key`: its own, or the family's `_other` once the family is full.
+    fn cell(&mut self, key: &Arc<Key>, leaf: Leaf, context: &Context<'_>) -> &mut Cell {
+        let family = leaf.family();
+        let exists = self.series.get(key).is_some_and(|series| series.has(leaf));
+        let full = self.sizes[family.index()] >= context.rules.max_series;
+        let (key, leaf) = if exists || !full {
+            self.sizes[family.index()] += usize::from(!exists);
+            (Arc::clone(key), leaf)
+        } else {
+            self.totals.overflow[family.index()] += 1;
+            (Arc::new(Key::overflow(context.rules.extra_labels.len())), Leaf::Overflow(family))
+        };
+        if !self.changes.series.contains(&key) {
+            self.changes.series.insert(Arc::clone(&key));
+        }
+        let series = Arc::make_mut(self.series.entry(key).or_default());
+        if !series.has(leaf) {
+            self.held += usize::from(context.live);
+        }
+        series.cell(leaf, context.live, self.version)
+    }
+
+    /// Whether any count is still shown as 0.
+    pub fn has_held(&self) -> bool {
+        self.held > 0
+    }
+
+    /// Lets everything be shown that was already shown as 0 in state `seen` or before. True if there was any.
+    pub fn release(&mut self, seen: u64) -> bool {
+        let mut released = 0;
+        for (key, series) in &mut self.series {
+            if series.cells().any(|(_, cell)| cell.held && cell.born <= seen) {
+                self.changes.series.insert(Arc::clone(key));
+                for cell in Arc::make_mut(series).cells_mut() {
+                    if cell.held && cell.born <= seen {
+                        cell.held = false;
+                        released += 1;
+                    }
+                }
+            }
+        }
+        self.held -= released;
+        released > 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

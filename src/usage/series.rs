@@ -1,0 +1,251 @@
+//! The counts of one label set: what families there are, and the cells they are made of. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use super::ExtraLabel;
+use super::histogram::{DURATION_BOUNDS, Exemplar, FIRST_TOKEN_BOUNDS, Histogram};
+use crate::record::{ChannelId, ErrorType, Outcome};
+
+/// The label value that stands for everything beyond a cap.
+pub const OTHER: &str = "_other";
+
+/// The labels that every traffic family has.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// The channel, or nothing for the series that sums what exceeds a cap.
+    pub channel_id: Option<ChannelId>,
+    /// The model asked for.
+    pub model: String,
+    /// Values of the opted-in labels, in the order of `EXTRA_LABELS`.
+    pub extra: Vec<String>,
+}
+
+impl Key {
+    /// The key of the series that sums what exceeds a cap, with `extra` opted-in labels.
+    pub fn overflow(extra: usize) -> Self {
+        Self { channel_id: None, model: OTHER.to_owned(), extra: vec![OTHER.to_owned(); extra] }
+    }
+
+    /// Brings the values of the label dimensions `from` to the dimensions `to`.
+    pub fn relabel(&mut self, from: &[ExtraLabel], to: &[ExtraLabel]) {
+        let missing = if self.channel_id.is_none() { OTHER } else { "" };
+        self.extra = to
+            .iter()
+            .map(|label| {
+                let at = from.iter().position(|old| old == label);
+                at.and_then(|at| self.extra.get(at)).cloned().unwrap_or_else(|| missing.to_owned())
+            })
+            .collect();
+    }
+}
+
+/// A traffic metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// Answered requests.
+    Requests,
+    /// Failed attempts.
+    Errors,
+    /// Input tokens, cached ones included.
+    InputTokens,
+    /// Output tokens.
+    OutputTokens,
+    /// Input tokens read from a cache.
+    CacheReadTokens,
+    /// Tokens written to a cache.
+    CacheWriteTokens,
+    /// Money charged, new-api's unit.
+    QuotaConsumed,
+    /// Money given back, new-api's unit.
+    QuotaRefunded,
+    /// Money charged, US dollars.
+    CostUsd,
+    /// Money given back, US dollars.
+    CostRefundedUsd,
+    /// Duration of requests.
+    RequestDuration,
+    /// Time to the first streamed chunk.
+    TimeToFirstToken,
+    /// Requests over the threshold.
+    SlowRequests,
+    /// Attempts followed by another channel.
+    Failovers,
+    /// Tests by administrators.
+    ChannelTests,
+}
+
+impl Family {
+    /// All of them, in the order of `/metrics`.
+    pub const ALL: [Self; 15] = [
+        Self::Requests,
+        Self::Errors,
+        Self::InputTokens,
+        Self::OutputTokens,
+        Self::CacheReadTokens,
+        Self::CacheWriteTokens,
+        Self::QuotaConsumed,
+        Self::QuotaRefunded,
+        Self::CostUsd,
+        Self::CostRefundedUsd,
+        Self::RequestDuration,
+        Self::TimeToFirstToken,
+        Self::SlowRequests,
+        Self::Failovers,
+        Self::ChannelTests,
+    ];
+
+    /// Its place in [`Family::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Classic bucket bounds, for histograms.
+    pub fn bounds(self) -> &'static [f64] {
+        match self {
+            Self::RequestDuration => &DURATION_BOUNDS,
+            Self::TimeToFirstToken => &FIRST_TOKEN_BOUNDS,
+            _ => &[],
+        }
+    }
+}
+
+/// One sample, or one histogram, of a label set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaf {
+    /// A family without further labels.
+    Plain(Family),
+    /// `newapi_requests_total{outcome, stream}`.
+    Requests(Outcome, bool),
+    /// `newapi_errors_total{status_code, error_type}`; 0 is an unknown status.
+    Errors(u16, ErrorType),
+    /// A histogram with its label `retried`.
+    Timing(Family, bool),
+    /// The sum of what a family could not hold, whose labels are all `_other`.
+    Overflow(Family),
+}
+
+impl Leaf {
+    /// The family it belongs to.
+    pub fn family(self) -> Family {
+        match self {
+            Self::Plain(family) | Self::Timing(family, _) | Self::Overflow(family) => family,
+            Self::Requests(..) => Family::Requests,
+            Self::Errors(..) => Family::Errors,
+        }
+    }
+}
+
+/// What a cell counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Value {
+    /// A counter.
+    Number(f64),
+    /// A histogram.
+    Histogram(Box<Histogram>),
+}
+
+/// A value and whether it may be shown yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The count, in full.
+    pub value: Value,
+    /// Shown as 0 until a scrape has seen it so, because Prometheus takes the first sample of a series for
+    /// its beginning: what it holds by then would be lost to `increase()`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+    /// The version of [`super::Usage`] that showed it first; counts from 0 in every process.
+    #[serde(skip)]
+    pub born: u64,
+}
+
+/// All cells of one label set, ordered by leaf.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Series {
+    /// Few, so a sorted list is the fastest map.
+    cells: Vec<(Leaf, Cell)>,
+}
+
+impl Series {
+    /// The cell of `leaf`.
+    pub fn get(&self, leaf: Leaf) -> Option<&Cell> {
+        self.cells.binary_search_by_key(&leaf, |(l, _)| *l).ok().map(|at| &self.cells[at].1)
+    }
+
+    /// Whether `leaf` has a cell.
+    pub fn has(&self, leaf: Leaf) -> bool {
+        self.cells.binary_search_by_key(&leaf, |(l, _)| *l).is_ok()
+    }
+
+    /// The cell of `leaf`, made if it is missing.
+    pub fn cell(&mut self, leaf: Leaf, held: bool, born: u64) -> &mut Cell {
+        let at = match self.cells.binary_search_by_key(&leaf, |(l, _)| *l) {
+            Ok(at) => at,
+            Err(at) => {
+                let bounds = leaf.family().bounds();
+                let value = if bounds.is_empty() {
+                    Value::Number(0.0)
+                } else {
+                    Value::Histogram(Box::new(Histogram::new(bounds.len())))
+                };
+                self.cells.insert(at, (leaf, Cell { value, held, born }));
+                at
+            }
+        };
+        &mut self.cells[at].1
+    }
+
+    /// All cells in the order of their leaves.
+    pub fn cells(&self) -> impl Iterator<Item = (Leaf, &Cell)> {
+        self.cells.iter().map(|(leaf, cell)| (*leaf, cell))
+    }
+
+    /// The same, to change.
+    pub fn cells_mut(&mut self) -> impl Iterator<Item = &mut Cell> {
+        self.cells.iter_mut().map(|(_, cell)| cell)
+    }
+
+    /// Adds all counts of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        for (leaf, cell) in other.cells() {
+            let mine = self.cell(leaf, cell.held, 0);
+            mine.held &= cell.held;
+            match (&mut mine.value, &cell.value) {
+                (Value::Number(mine), Value::Number(number)) => *mine += number,
+                (Value::Histogram(mine), Value::Histogram(histogram)) => mine.merge(histogram),
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a cell has the shape that its leaf needs; false for a damaged or foreign file.
+    pub fn is_sound(&self) -> bool {
+        self.cells.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && self.cells.iter().all(|(leaf, cell)| match &cell.value {
+                Value::Number(number) => leaf.family().bounds().is_empty() && number.is_finite(),
+                Value::Histogram(histogram) => {
+                    let bounds = leaf.family().bounds().len();
+                    bounds > 0 && histogram.buckets.len() == bounds + 1
+                }
+            })
+    }
+}
+
+impl Cell {
+    /// Adds to a counter.
+    pub fn add(&mut self, amount: f64) {
+        if let Value::Number(number) = &mut self.value {
+            *number += amount;
+        }
+    }
+
+    /// Adds to a histogram.
+    pub fn observe(&mut self, value: f64, bounds: &[f64], exemplar: Option<Exemplar>) {
+        if let Value::Histogram(histogram) = &mut self.value {
+            histogram.observe(value, bounds, exemplar);
+        }
+    }
+}

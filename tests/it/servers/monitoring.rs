@@ -1,0 +1,109 @@
+//! Private Prometheus and Alertmanager servers.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::process::{self, Ready, Server, Spec};
+
+/// A private Prometheus.
+pub struct Prometheus {
+    server: Server,
+}
+
+impl Prometheus {
+    /// Starts it with the text of a `prometheus.yml` and more flags, as
+    /// `--enable-feature=exemplar-storage,native-histograms`. The process works in a folder of its own: a rule file is
+    /// named by an absolute path.
+    pub fn start(config: &str, extra_flags: &[&str]) -> Self {
+        let folder = process::new_folder("prometheus-");
+        let file = folder.path().join("prometheus.yml");
+        fs::write(&file, config).expect("writing the configuration");
+        let port = process::free_port();
+        let mut args = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.tsdb.path={}", folder.path().join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--log.level=warn".to_owned(),
+        ];
+        args.extend(extra_flags.iter().map(|&flag| flag.to_owned()));
+        Self { server: start("prometheus", args, folder, port) }
+    }
+
+    /// Its address, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server.port())
+    }
+
+    /// The series of an instant query: the array at `data.result`.
+    pub async fn query(&self, promql: &str) -> Value {
+        self.get("query", &[("query", promql)]).await["result"].take()
+    }
+
+    /// The exemplars of a selector between two times, in Unix seconds.
+    pub async fn query_exemplars(&self, selector: &str, start: f64, end: f64) -> Value {
+        let (start, end) = (start.to_string(), end.to_string());
+        self.get("query_exemplars", &[("query", selector), ("start", &start), ("end", &end)]).await
+    }
+
+    /// The `data` of an answer of `/api/v1/`; panics with Prometheus's message if it refuses.
+    async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Value {
+        let base = format!("{}/api/v1/{path}", self.url());
+        let url = url::Url::parse_with_params(&base, parameters).expect("a URL");
+        let mut answer = get_json(url.as_str()).await;
+        assert_eq!(answer["status"], "success", "{url}: {answer}");
+        answer["data"].take()
+    }
+}
+
+/// A private Alertmanager, alone in its cluster.
+pub struct Alertmanager {
+    server: Server,
+}
+
+impl Alertmanager {
+    /// Starts it with the text of an `alertmanager.yml`.
+    pub fn start(config: &str) -> Self {
+        let folder = process::new_folder("alertmanager-");
+        let file = folder.path().join("alertmanager.yml");
+        fs::write(&file, config).expect("writing the configuration");
+        let port = process::free_port();
+        let args = vec![
+            format!("--config.file={}", file.display()),
+            format!("--storage.path={}", folder.path().join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+            "--cluster.listen-address=".to_owned(),
+            "--log.level=warn".to_owned(),
+        ];
+        Self { server: start("prometheus-alertmanager", args, folder, port) }
+    }
+
+    /// Its address, without a slash at the end; as Prometheus's `alerting` takes it after `http://`.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server.port())
+    }
+
+    /// Sends alerts, as Prometheus does: an array of `{"labels": {…}, "annotations": {…}, "startsAt": …}`.
+    pub async fn post_alerts(&self, alerts: &Value) {
+        let request = reqwest::Client::new().post(format!("{}/api/v2/alerts", self.url())).json(alerts);
+        let answer = request.send().await.expect("Alertmanager answers");
+        assert!(answer.status().is_success(), "{:?}", answer.text().await);
+    }
+
+    /// The alerts that it holds.
+    pub async fn alerts(&self) -> Value {
+        get_json(&format!("{}/api/v2/alerts", self.url())).await
+    }
+}
+
+fn start(program: &str, args: Vec<String>, folder: tempfile::TempDir, port: u16) -> Server {
+    let program = process::find_program(program);
+    let ready = Ready::Http("/-/ready");
+    let spec = Spec { program, args, user: None, ready, stop: "TERM", kill: "KILL" };
+    Server::start(spec, folder, port)
+}
+
+async fn get_json(url: &str) -> Value {
+    let answer = reqwest::get(url).await.expect("the server answers");
+    answer.json().await.expect("the answer is JSON")
+}

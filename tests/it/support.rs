@@ -1,0 +1,260 @@
+//! A monitor under test: the same [`App`] that the binary runs, or the binary itself, and what it shows.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use token_monitor::app::App;
+use token_monitor::clock::Clock;
+use token_monitor::config::{Config, Flags, Settings};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::servers::free_port;
+
+/// How long anything may take to come true.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What most tests configure: loopback, a fast poll, its own monitor.db in `dir`.
+pub fn flags(database_url: &str, dir: &std::path::Path) -> Flags {
+    Flags {
+        database_url: Some(database_url.to_owned()),
+        monitor_database_url: Some(format!("sqlite://{}", dir.join("monitor.db").display())),
+        listen: Some("127.0.0.1:0".to_owned()),
+        poll_interval: Some("50ms".to_owned()),
+        ..Flags::default()
+    }
+}
+
+/// A monitor in this process.
+pub struct Monitor {
+    pub address: SocketAddr,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Monitor {
+    /// Builds and starts it.
+    pub async fn start(flags: &Flags) -> Self {
+        let settings = Settings::from_flags(flags).expect("readable settings");
+        let config = Config::resolve(&settings).expect("a sound configuration");
+        let app = App::build(config, Clock::system()).await.expect("an app");
+        let (address, stop) = (app.address(), CancellationToken::new());
+        let running = tokio::spawn(app.run(stop.clone()));
+        Self { address, stop, running }
+    }
+
+    /// The same, ready to be asked.
+    pub async fn ready(flags: &Flags) -> Self {
+        let monitor = Self::start(flags).await;
+        monitor.page().wait_ready().await;
+        monitor
+    }
+
+    /// What it shows.
+    pub fn page(&self) -> Page {
+        Page::new(self.address)
+    }
+
+    /// Stops it in good order; it must have had no failure.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("no failed loop");
+    }
+}
+
+/// The real binary, ended with the value.
+pub struct Process {
+    pub child: Child,
+    pub address: SocketAddr,
+}
+
+impl Process {
+    /// Starts `token-monitor serve` with these flags as environment, on a free port.
+    pub fn spawn(flags: &Flags) -> Self {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let child = command(&Flags { listen: Some(address.to_string()), ..flags.clone() })
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        Self { child, address }
+    }
+
+    /// What it shows.
+    pub fn page(&self) -> Page {
+        Page::new(self.address)
+    }
+
+    /// SIGKILL: no handler, no last words.
+    pub fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// Sends a signal by name, e.g. `TERM`.
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(done.expect("kill runs").success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The binary with a clean environment and these flags in it; add a subcommand with `.arg`.
+pub fn command(flags: &Flags) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_token-monitor"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    let variables = [
+        ("DATABASE_URL", &flags.database_url),
+        ("LOG_DATABASE_URL", &flags.log_database_url),
+        ("MONITOR_DATABASE_URL", &flags.monitor_database_url),
+        ("ACCESS_PASSWORD", &flags.access_password),
+        ("METRICS_TOKEN", &flags.metrics_token),
+        ("METRICS_PUBLIC", &flags.metrics_public),
+        ("NEW_API_BASE_URL", &flags.new_api_base_url),
+        ("NEW_API_KEY", &flags.new_api_key),
+        ("LISTEN", &flags.listen),
+        ("POLL_INTERVAL", &flags.poll_interval),
+        ("LATE_WINDOW", &flags.late_window),
+        ("HISTORY", &flags.history),
+        ("MAX_SERIES", &flags.max_series),
+        ("EXTRA_LABELS", &flags.extra_labels),
+        ("TIMEZONE", &flags.timezone),
+        ("LANGUAGE", &flags.language),
+        ("LOG_FORMAT", &flags.log_format),
+        ("RUST_LOG", &flags.rust_log),
+    ];
+    for (name, value) in variables {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// The pages of a monitor.
+#[derive(Clone)]
+pub struct Page {
+    base: String,
+    client: reqwest::Client,
+}
+
+impl Page {
+    fn new(address: SocketAddr) -> Self {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
+        Self { base: format!("http://{address}"), client }
+    }
+
+    /// Status and body of a GET; None if nobody answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.get_as(path, "*/*").await
+    }
+
+    /// The same with an `Accept` header.
+    pub async fn get_as(&self, path: &str, accept: &str) -> Option<(u16, String)> {
+        let request = self.client.get(format!("{}{path}", self.base)).header("accept", accept);
+        let answer = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.text().await.ok()?))
+    }
+
+    /// All samples of `/metrics` in the text format.
+    pub async fn samples(&self) -> Samples {
+        let (status, text) = self.get("/metrics").await.expect("an answer");
+        assert_eq!(status, 200, "{text}");
+        Samples::parse(&text)
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn wait_ready(&self) {
+        eventually("the monitor is ready", async || {
+            matches!(self.get("/readyz").await, Some((200, _)))
+        })
+        .await;
+    }
+
+    /// Waits until the samples are as wanted, and gives them.
+    pub async fn wait_samples(&self, what: &str, wanted: impl Fn(&Samples) -> bool) -> Samples {
+        eventually(what, async || wanted(&self.samples().await)).await;
+        self.samples().await
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let began = Instant::now();
+    while !condition().await {
+        assert!(began.elapsed() < PATIENCE, "not true after {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Samples of a page: series as written, to their values.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Samples(pub BTreeMap<String, f64>);
+
+impl Samples {
+    /// Reads text in either text format.
+    pub fn parse(text: &str) -> Self {
+        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
+            let line = line.split(" # ").next().unwrap_or(line);
+            let (series, value) = line.rsplit_once(' ').expect("a sample");
+            (series.to_owned(), value.parse().expect("a number"))
+        });
+        Self(samples.collect())
+    }
+
+    /// One series, named as on the page.
+    pub fn get(&self, series: &str) -> Option<f64> {
+        self.0.get(series).copied()
+    }
+
+    /// The sum of all series of a metric whose labels hold every one of `labels` (`name="value"`).
+    pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
+        self.of(metric, labels).map(|(_, value)| value).sum()
+    }
+
+    /// How many series a metric has.
+    pub fn count(&self, metric: &str) -> usize {
+        self.of(metric, &[]).count()
+    }
+
+    fn of<'a>(&'a self, metric: &'a str, labels: &'a [&'a str]) -> impl Iterator<Item = (&'a String, f64)> + 'a {
+        self.0
+            .iter()
+            .filter(move |(series, _)| {
+                let name = series.split('{').next().unwrap_or_default();
+                name == metric && labels.iter().all(|label| series.contains(label))
+            })
+            .map(|(series, value)| (series, *value))
+    }
+}
+
+/// A folder that goes away with the value, for monitor.db.
+pub struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A new one.
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+}
+
+/// Unix seconds now.
+pub fn now() -> i64 {
+    Clock::system().unix()
+}
