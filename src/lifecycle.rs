@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// How long loops have to end after a signal; what is committed by then stays, the rest is read again.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long loops have to end after a signal; what is committed by then stays, the rest is read again. Less than
+/// the ten seconds after which Docker kills.
+const GRACE: Duration = Duration::from_secs(8);
 
 /// The loops of the process.
 #[derive(Debug)]

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
 /// new-api's id of a channel. 0 stands on rows that never reached one.
 pub type ChannelId = i64;
 
@@ -51,6 +53,7 @@ pub struct LogRecord {
 
 /// The part of the `other` column that is read. Every field is absent on some version.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are new-api's own flags, not states of ours")]
 pub struct Other {
     /// Tokens read from the provider's cache.
     pub cache_read_tokens: Option<u64>,
@@ -335,8 +338,7 @@ impl LogRecord {
     /// A number that stays the same for the same row and differs for another one under the same id.
     /// Only columns that new-api never changes go into it.
     pub fn fingerprint(&self) -> u64 {
-        let mut bytes = Vec::with_capacity(96 + self.model.len() + self.request_id.len());
-        for number in [
+        let numbers = [
             self.id,
             self.created_at,
             self.kind,
@@ -345,13 +347,11 @@ impl LogRecord {
             self.quota,
             self.prompt_tokens,
             self.completion_tokens,
-        ] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(self.model.as_bytes());
-        bytes.push(0xff);
-        bytes.extend_from_slice(self.request_id.as_bytes());
-        xxhash_rust::xxh3::xxh3_64(&bytes)
+        ]
+        .map(i64::to_le_bytes);
+        let print = xxh3_64(numbers.as_flattened());
+        let print = xxh3_64_with_seed(self.model.as_bytes(), print);
+        xxh3_64_with_seed(self.request_id.as_bytes(), print)
     }
 }
 

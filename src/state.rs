@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use tokio::sync::watch;
+
 use crate::newapi::{Directory, Reason};
 use crate::record::ChannelId;
 use crate::usage::Usage;
@@ -20,6 +22,8 @@ struct Inner {
     tail: RwLock<TailStatus>,
     directory: RwLock<DirectoryStatus>,
     scrapers: Mutex<Scrapers>,
+    /// The version of the facts, for those who wait for the next one.
+    version: watch::Sender<u64>,
 }
 
 /// One committed state of everything that is counted, with the names that go with it.
@@ -86,6 +90,12 @@ impl State {
         let mut facts = self.inner.facts.write().unwrap_or_else(PoisonError::into_inner);
         change(&mut facts);
         facts.version += 1;
+        self.inner.version.send_replace(facts.version);
+    }
+
+    /// Tells of every change of the facts.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.version.subscribe()
     }
 
     /// How following the log goes.
@@ -131,13 +141,13 @@ struct Scraper {
 const MAX_SCRAPERS: usize = 32;
 
 /// A scraper is waited for until it has missed this many of its own intervals.
-const MISSED_INTERVALS: f64 = 3.0;
+const MISSED_INTERVALS: f64 = 2.0;
 
 /// One that came only once, or very often, is waited for this long, in seconds.
 const SHORTEST_WAIT: f64 = 5.0;
 
 /// The longest wait for any scraper, in seconds.
-const LONGEST_WAIT: f64 = 300.0;
+const LONGEST_WAIT: f64 = 150.0;
 
 impl Scrapers {
     /// Notes that a scraper was shown `version` of the counts at `now` (unix seconds).

@@ -132,7 +132,7 @@ impl Settings {
     pub fn from_flags(flags: &Flags) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut secret = |variable, value: &Option<String>, file: &Option<String>| {
-            secret(variable, value, file).unwrap_or_else(|problem| {
+            secret(variable, value.as_deref(), file.as_deref()).unwrap_or_else(|problem| {
                 problems.push(problem);
                 None
             })
@@ -181,13 +181,13 @@ const MAX_SECRET_FILE: u64 = 64 * 1024;
 
 fn secret(
     variable: &'static str,
-    value: &Option<String>,
-    file: &Option<String>,
+    value: Option<&str>,
+    file: Option<&str>,
 ) -> Result<Option<String>, Problem> {
-    let present = |text: &&String| !text.is_empty();
-    match (value.as_ref().filter(present), file.as_ref().filter(present)) {
+    let present = |text: &&str| !text.is_empty();
+    match (value.filter(present), file.filter(present)) {
         (None, None) => Ok(None),
-        (Some(value), None) => Ok(Some(value.clone())),
+        (Some(value), None) => Ok(Some(value.to_owned())),
         (Some(_), Some(_)) => Err(Problem {
             variable,
             message: format!("is given twice, also as {variable}_FILE; set one of them"),

@@ -1,3 +1,5 @@
+//! That values of every variable are understood or refused in the right words.
+
 use super::settings::Flags;
 use super::*;
 

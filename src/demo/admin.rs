@@ -45,11 +45,12 @@ type App = State<Arc<Shared>>;
 struct Success<T> {
     data: T,
     message: &'static str,
-    success: bool,
+    #[serde(rename = "success")]
+    done: bool,
 }
 
 fn success<T: Serialize>(data: T) -> Response {
-    json_response(StatusCode::OK, &Success { data, message: "", success: true })
+    json_response(StatusCode::OK, &Success { data, message: "", done: true })
 }
 
 /// HTTP 200, as new-api answers what its handlers refuse.

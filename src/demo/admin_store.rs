@@ -29,6 +29,7 @@ pub(super) struct User {
 
 /// A channel as new-api sends it: its fields in its order, the key blanked.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are new-api's")]
 pub(super) struct Channel {
     id: i64,
     r#type: i64,
@@ -107,6 +108,7 @@ impl Channel {
 
 /// A page of channels.
 #[derive(Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names are new-api's")]
 pub(super) struct Page {
     items: Vec<Channel>,
     page: i64,

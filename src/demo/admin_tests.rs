@@ -218,7 +218,7 @@ async fn credentials_are_checked_as_each_generation_does() {
             match refused {
                 Some(refused) => assert_eq!((status, body), refused, "{headers}"),
                 None => {
-                    assert!(status == 200 && body.starts_with(r#"{"data":{"id":2,"#), "{headers}: {body}")
+                    assert!(status == 200 && body.starts_with(r#"{"data":{"id":2,"#), "{headers}: {body}");
                 }
             }
         }

@@ -69,25 +69,25 @@ pub(super) fn tokens(call: &Call, serving: &Serving) -> String {
         if usage.written > 0 {
             other.ratio("cache_creation_ratio_5m", CACHE_WRITE_RATIO);
         }
-        other.raw("cache_creation_tokens", usage.written);
+        other.int("cache_creation_tokens", usage.written);
         if usage.written > 0 {
-            other.raw("cache_creation_tokens_5m", usage.written);
+            other.int("cache_creation_tokens_5m", usage.written);
         }
     }
-    other.ratio("cache_ratio", model.cache_ratio).raw("cache_tokens", usage.cached);
+    other.ratio("cache_ratio", model.cache_ratio).int("cache_tokens", usage.cached);
     if usage.written > 0 {
-        other.raw("cache_write_tokens", usage.written);
+        other.int("cache_write_tokens", usage.written);
     }
     if usage.anthropic {
         other.raw("claude", true);
     }
-    other.ratio("completion_ratio", model.completion_ratio).raw("frt", serving.frt_ms);
+    other.ratio("completion_ratio", model.completion_ratio).int("frt", serving.frt_ms);
     other.ratio("group_ratio", call.group_ratio);
     let mapped = channel.mapping.filter(|(from, _)| *from == model.name);
     if mapped.is_some() {
         other.raw("is_model_mapped", true);
     }
-    other.raw("model_price", -1).ratio("model_ratio", model.ratio);
+    other.int("model_price", -1).ratio("model_ratio", model.ratio);
     other.raw("request_conversion", conversion(call, channel.kind, usage.anthropic));
     other.text("request_path", call.path);
     if call.stream {
@@ -99,7 +99,7 @@ pub(super) fn tokens(call: &Call, serving: &Serving) -> String {
     if usage.anthropic {
         other.text("usage_semantic", "anthropic");
     }
-    other.raw("user_group_ratio", -1);
+    other.int("user_group_ratio", -1);
     other.finish()
 }
 
@@ -107,11 +107,11 @@ pub(super) fn tokens(call: &Call, serving: &Serving) -> String {
 pub(super) fn fixed_price(call: &Call, key: Option<usize>) -> String {
     let mut other = Object::new(400);
     other.raw("admin_info", admin_info(call, key, false, "upstream"));
-    other.text("billing_source", "wallet").raw("cache_ratio", 0).raw("cache_tokens", 0);
-    other.raw("completion_ratio", 0).raw("frt", -1000).ratio("group_ratio", call.group_ratio);
-    other.ratio("model_price", call.model.price).raw("model_ratio", 0);
+    other.text("billing_source", "wallet").int("cache_ratio", 0).int("cache_tokens", 0);
+    other.int("completion_ratio", 0).int("frt", -1000).ratio("group_ratio", call.group_ratio);
+    other.ratio("model_price", call.model.price).int("model_ratio", 0);
     other.raw("request_conversion", r#"["OpenAI Compatible"]"#).text("request_path", call.path);
-    other.raw("user_group_ratio", -1);
+    other.int("user_group_ratio", -1);
     other.finish()
 }
 
@@ -135,8 +135,8 @@ pub(super) fn task_refunded(call: &Call, task_id: &str) -> String {
 /// Of a later charge for a task that cost more than was paid at first.
 pub(super) fn task_settled(call: &Call, task_id: &str, paid: i64, actual: i64) -> String {
     let mut other = Object::new(240);
-    other.raw("actual_quota", actual).ratio("group_ratio", call.group_ratio);
-    other.ratio("model_price", call.model.price).raw("pre_consumed_quota", paid);
+    other.int("actual_quota", actual).ratio("group_ratio", call.group_ratio);
+    other.ratio("model_price", call.model.price).int("pre_consumed_quota", paid);
     other.text("reason", "longer than estimated").text("task_id", task_id);
     other.finish()
 }
@@ -147,9 +147,9 @@ pub(super) fn error(call: &Call, channel: usize, key: Option<usize>, failure: &F
     let mut other = Object::new(320);
     let key = key.map(|key| format!("\"is_multi_key\":true,\"multi_key_index\":{key},")).unwrap_or_default();
     other.raw("admin_info", format_args!("{{{key}\"use_channel\":[{}]}}", call.tried));
-    other.raw("channel_id", channel.id).text("channel_name", channel.name).raw("channel_type", channel.kind);
+    other.int("channel_id", channel.id).text("channel_name", channel.name).int("channel_type", channel.kind);
     other.text("error_code", failure.code).text("error_type", failure.error_type);
-    other.text("request_path", call.path).raw("status_code", failure.status);
+    other.text("request_path", call.path).int("status_code", failure.status);
     other.finish()
 }
 
@@ -157,8 +157,8 @@ pub(super) fn error(call: &Call, channel: usize, key: Option<usize>, failure: &F
 pub(super) fn violation_fee(call: &Call, failure: &Failure, quota: i64) -> String {
     let mut other = Object::new(320);
     other.raw("admin_info", format_args!("{{\"use_channel\":[{}]}}", call.tried));
-    other.raw("fee_quota", quota).ratio("group_ratio", call.group_ratio);
-    other.text("request_path", call.path).raw("status_code", failure.status);
+    other.int("fee_quota", quota).ratio("group_ratio", call.group_ratio);
+    other.text("request_path", call.path).int("status_code", failure.status);
     other.text("upstream_error_code", failure.code).text("upstream_error_type", "invalid_request_error");
     other.raw("violation_fee", true).text("violation_fee_code", failure.code);
     other.finish()

@@ -1,16 +1,13 @@
 //! Chance from a seed: the same numbers on every run, and the few distributions that traffic needs.
 //!
-//! The arithmetic stands here rather than in `rand`, whose distributions may change with a version and would
-//! change every fixture that was recorded from them.
+//! The arithmetic stands here rather than in `rand`, whose generators and distributions may change with a version
+//! and would change every fixture that was recorded from them.
 
 use std::f64::consts::TAU;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
-
-/// A source of chance.
+/// A source of chance: xoshiro256++, which unlike a cipher costs next to nothing to seed anew for each second.
 #[derive(Debug, Clone)]
-pub struct Dice(ChaCha8Rng);
+pub struct Dice([u64; 4]);
 
 /// Mixes two numbers into one that looks random (the finaliser of SplitMix64).
 pub fn mix(seed: u64, salt: u64) -> u64 {
@@ -29,12 +26,17 @@ pub fn whole(number: f64) -> i64 {
 impl Dice {
     /// The dice that belong to a seed and, say, a second.
     pub fn new(seed: u64, salt: i64) -> Self {
-        Self(ChaCha8Rng::seed_from_u64(mix(seed, salt.cast_unsigned())))
+        let start = mix(seed, salt.cast_unsigned());
+        Self([1, 2, 3, 4].map(|word| mix(start, word)))
     }
 
     /// Any number.
     pub fn bits(&mut self) -> u64 {
-        self.0.next_u64()
+        let [a, b, c, d] = self.0;
+        let result = a.wrapping_add(d).rotate_left(23).wrapping_add(a);
+        let (c, d) = (c ^ a, d ^ b);
+        self.0 = [a ^ d, b ^ c, c ^ (b << 17), d.rotate_left(45)];
+        result
     }
 
     /// 0 <= x < 1.

@@ -150,7 +150,8 @@ impl Episodes {
         let spread = (draw >> 32).cast_signed() % (period - FIRST_AFTER - 200).max(1);
         let offset = if since >= 0 && slot == 0 { FIRST_AFTER } else { FIRST_AFTER / 2 + spread };
         // In turn rather than by chance, so that half an hour shows all of them.
-        let turn = slot.cast_unsigned().wrapping_add(self.seed) % Episode::ALL.len() as u64;
+        let kinds = Episode::ALL.len() as u64;
+        let turn = (slot.cast_unsigned() % kinds + self.seed % kinds) % kinds;
         let kind = Episode::ALL[usize::try_from(turn).unwrap_or(0)];
         let spell = Spell::new(kind, draw, begin + offset);
         // An episode of the past must not reach into the present, where it would be cut to a stump.

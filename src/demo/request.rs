@@ -88,7 +88,7 @@ impl<'a> Moment<'a> {
             if !call.tried.is_empty() {
                 call.tried.push(',');
             }
-            call.tried.push_str(&format!("\"{}\"", CHANNELS[channel].id));
+            call.tried.extend(["\"", &CHANNELS[channel].id.to_string(), "\""]);
             let Some(failure) = self.failure(channel) else {
                 self.answer(&mut call, channel);
                 return;
@@ -147,13 +147,13 @@ impl<'a> Moment<'a> {
         let key = self.key(channel);
         let from_upstream = failure.error_type != "new_api_error";
         let upstream_request_id = if from_upstream { self.upstream_id() } else { String::new() };
-        let mut row = self.row(call, kind::ERROR, channel);
+        let mut row = Self::row(call, kind::ERROR, channel);
         row.content = format!("status_code={}, {}", failure.status, failure.message).into();
         row.upstream_request_id = upstream_request_id.into();
         row.other = detail::error(call, channel, key, failure).into();
         self.emit(call, row);
         if failure.violation() {
-            let mut row = self.row(call, kind::CONSUME, channel);
+            let mut row = Self::row(call, kind::CONSUME, channel);
             row.content = Text::Borrowed("Violation fee charged");
             row.quota = whole(2500.0 * call.group_ratio);
             row.other = detail::violation_fee(call, failure, row.quota).into();
@@ -193,7 +193,7 @@ impl<'a> Moment<'a> {
         let frt_ms = if call.stream { first_ms.min(LONGEST_MS) } else { -1000 };
         let serving = Serving { channel, key: self.key(channel), usage, ending, frt_ms };
         let upstream_request_id = self.upstream_id();
-        let mut row = self.row(call, kind::CONSUME, channel);
+        let mut row = Self::row(call, kind::CONSUME, channel);
         if empty {
             row.content = Text::Borrowed("上游没有返回计费信息，无法扣费（可能是上游超时）");
         }
@@ -209,7 +209,7 @@ impl<'a> Moment<'a> {
         call.elapsed_ms = (call.elapsed_ms + self.first_ms(call.model, channel)).min(LONGEST_MS);
         let key = self.key(channel);
         let prompt = whole(self.dice.lognormal(call.model.prompt, 0.5)).max(1);
-        let mut row = self.row(call, kind::CONSUME, channel);
+        let mut row = Self::row(call, kind::CONSUME, channel);
         row.quota = charge::fixed(call.model, call.group_ratio);
         row.prompt_tokens = prompt;
         row.other = detail::fixed_price(call, key).into();
@@ -221,7 +221,7 @@ impl<'a> Moment<'a> {
         call.elapsed_ms += self.first_ms(call.model, channel).min(60_000);
         let task_id = format!("task_{:016x}{:016x}", self.dice.bits(), self.dice.bits());
         let paid = charge::fixed(call.model, call.group_ratio);
-        let mut row = self.row(call, kind::CONSUME, channel);
+        let mut row = Self::row(call, kind::CONSUME, channel);
         row.use_time = 0;
         row.content = Text::Borrowed("操作 generate");
         row.quota = paid;
@@ -233,7 +233,7 @@ impl<'a> Moment<'a> {
         call.stream = false;
         call.request_id = self.request_id(call.start_ms + call.elapsed_ms);
         let kind = if fate < 0.12 { kind::REFUND } else { kind::CONSUME };
-        let mut row = self.row(call, kind, channel);
+        let mut row = Self::row(call, kind, channel);
         row.use_time = 0;
         if fate < 0.12 {
             row.quota = paid;
@@ -256,7 +256,7 @@ impl<'a> Moment<'a> {
         };
         let completion = match (model.work, burning) {
             (Work::Embedding, _) => 0.0,
-            (_, true) => self.dice.between(2000.0, 8000.0),
+            (_, true) => self.dice.between(600.0, 2400.0),
             (_, false) => self.dice.lognormal(model.completion, 0.9).clamp(1.0, 16_000.0),
         };
         let anthropic = model.is_claude() && [ANTHROPIC, AWS].contains(&CHANNELS[channel].kind);
@@ -316,7 +316,7 @@ impl<'a> Moment<'a> {
         (keys > 1).then(|| self.dice.below(keys - 1))
     }
 
-    pub(super) fn row(&self, call: &Call, kind: i64, channel: usize) -> Row {
+    pub(super) fn row(call: &Call, kind: i64, channel: usize) -> Row {
         let token = &TOKENS[call.ask.token];
         let user = &USERS[token.user];
         Row {

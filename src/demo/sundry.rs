@@ -43,7 +43,7 @@ fn channel_test(moment: &mut Moment<'_>, channel: usize) {
     let serving = Serving { channel, key: moment.key(channel), usage, ending: Ending::Whole, frt_ms: -1000 };
 
     let upstream_request_id = moment.upstream_id();
-    let mut row = moment.row(&call, kind::CONSUME, channel);
+    let mut row = Moment::row(&call, kind::CONSUME, channel);
     row.content = Text::Borrowed(CHANNEL_TEST_TOKEN);
     row.token_name = Text::Borrowed(CHANNEL_TEST_TOKEN);
     row.token_id = 0;

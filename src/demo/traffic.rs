@@ -91,7 +91,8 @@ pub struct Generator {
 struct Pending {
     at_ms: i64,
     sequence: u64,
-    row: Row,
+    /// Boxed, because a heap moves what it holds.
+    row: Box<Row>,
 }
 
 impl Ord for Pending {
@@ -170,7 +171,7 @@ impl Generator {
         }
         for Event { at_ms, row } in made.drain(..) {
             self.sequence += 1;
-            self.pending.push(Reverse(Pending { at_ms, sequence: self.sequence, row }));
+            self.pending.push(Reverse(Pending { at_ms, sequence: self.sequence, row: Box::new(row) }));
         }
         self.made = made;
         self.second += 1;
@@ -194,7 +195,7 @@ impl Generator {
         if self.pending.peek()?.0.at_ms >= self.second * 1000 {
             return None;
         }
-        self.pending.pop().map(|pending| pending.0.row)
+        self.pending.pop().map(|pending| *pending.0.row)
     }
 }
 

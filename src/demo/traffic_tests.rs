@@ -1,6 +1,7 @@
 //! What the rows are like: the same each time, priced as they say, of believable shares.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -11,8 +12,10 @@ use crate::record::CHANNEL_TEST_TOKEN;
 
 const NOW: i64 = 1_790_000_000;
 
-fn day() -> Vec<Row> {
-    history(42, NOW - 86_400, NOW, 0.5).collect()
+/// Made once for all tests.
+fn day() -> &'static [Row] {
+    static DAY: LazyLock<Vec<Row>> = LazyLock::new(|| history(42, NOW - 86_400, NOW, 0.3).collect());
+    &DAY
 }
 
 fn other(row: &Row) -> Value {
@@ -125,34 +128,38 @@ fn failed_attempts_share_the_request_id_and_the_lost_time_with_the_success() {
         let all = after["admin_info"]["use_channel"].as_array().unwrap().clone();
         assert!(all.starts_with(&tried) && all.len() > tried.len(), "{all:?} after {tried:?}");
         assert_eq!(all.last().unwrap(), &success.channel_id.to_string());
-        assert!(success.created_at >= row.created_at && success.use_time >= row.use_time);
+        assert!(success.created_at >= row.created_at);
+        // A task's submission says 0.
+        assert!(success.use_time >= row.use_time || success.model_name == "sora-2");
         moved += usize::from(success.channel_id != row.channel_id);
     }
-    assert!(recovered > 300 && moved > 200, "{recovered} recovered, {moved} elsewhere");
+    assert!(recovered > 150 && moved > 100, "{recovered} recovered, {moved} elsewhere");
 }
+
+type Wanted = dyn Fn(&Row, &Value) -> bool;
 
 #[test]
 fn the_shares_of_a_day_are_believable() {
     let rows = day();
     let total = rows.len() as f64;
-    assert!((40_000.0..46_000.0).contains(&total), "{total} rows");
+    assert!((24_000.0..28_000.0).contains(&total), "{total} rows");
     let mut kinds: BTreeMap<i64, f64> = BTreeMap::new();
-    for row in &rows {
+    for row in rows {
         *kinds.entry(row.kind).or_default() += 1.0;
     }
-    assert!((0.90..0.97).contains(&(kinds[&kind::CONSUME] / total)), "{kinds:?}");
-    assert!((0.02..0.08).contains(&(kinds[&kind::ERROR] / total)), "{kinds:?}");
+    assert!((0.94..0.99).contains(&(kinds[&kind::CONSUME] / total)), "{kinds:?}");
+    assert!((0.012..0.06).contains(&(kinds[&kind::ERROR] / total)), "{kinds:?}");
     for kind in [kind::TOPUP, kind::MANAGE, kind::SYSTEM, kind::REFUND, kind::LOGIN] {
         assert!(kinds.get(&kind).is_some_and(|count| (1.0..200.0).contains(count)), "type {kind}: {kinds:?}");
     }
 
-    let share = |wanted: &dyn Fn(&Row, &Value) -> bool| {
+    let share = |wanted: &Wanted| {
         rows.iter().filter(|row| row.kind == kind::CONSUME && wanted(row, &other(row))).count() as f64
             / kinds[&kind::CONSUME]
     };
     let reason =
         |wanted: &'static str| move |_: &Row, other: &Value| other["stream_status"]["end_reason"] == wanted;
-    let expected: [(&str, f64, f64, &dyn Fn(&Row, &Value) -> bool); 10] = [
+    let expected: [(&str, f64, f64, &Wanted); 10] = [
         ("streams", 0.55, 0.75, &|row, _| row.is_stream),
         ("done", 0.3, 0.6, &reason("done")),
         ("eof", 0.1, 0.25, &reason("eof")),
@@ -178,7 +185,8 @@ fn latency_has_a_heavy_tail_and_first_tokens_only_where_there_was_a_stream() {
     let mut times: Vec<i64> =
         rows.iter().filter(|row| row.kind == kind::CONSUME).map(|row| row.use_time).collect();
     times.sort_unstable();
-    let at = |share: f64| times[crate::demo::dice::whole(times.len() as f64 * share) as usize];
+    let at =
+        |share: f64| times[usize::try_from(crate::demo::dice::whole(times.len() as f64 * share)).unwrap()];
     assert!((2..=8).contains(&at(0.5)), "median {}", at(0.5));
     assert!((20..=90).contains(&at(0.99)), "p99 {}", at(0.99));
     assert!(*times.last().unwrap() > 200);
@@ -203,8 +211,8 @@ fn request_ids_are_unique_but_for_the_rows_of_one_request() {
 
 #[test]
 fn days_are_busier_than_nights_and_live_traffic_is_two_to_five_rows_a_second() {
-    let rows = history(42, NOW - 86_400, NOW, LIVE_ROWS_PER_SECOND).count() as f64 / 86_400.0;
-    assert!((3.1..3.8).contains(&rows), "{rows}");
+    let rows = day().len() as f64 / 86_400.0 / 0.3;
+    assert!((0.92..1.08).contains(&rows), "{rows}");
     for second in (NOW..NOW + 86_400).step_by(60) {
         let expected = Pace::Demo { live_from: NOW }.requests(second) * ROWS_PER_REQUEST;
         assert!((1.8..5.2).contains(&expected), "{expected}");

@@ -15,10 +15,11 @@ pub(super) async fn page(State(state): State<state::State>, State(clock): State<
     let (class, word) = if ready { ("good", "Ready") } else { ("bad", "Not ready") };
     let version = env!("CARGO_PKG_VERSION");
     let rows: String = parts.iter().map(part_row).collect();
-    let facts: String = figures(&state, &clock)
+    let facts: Vec<String> = figures(&state, &clock)
         .into_iter()
         .map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escape(&value)))
         .collect();
+    let facts = facts.concat();
     Html(format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\

@@ -19,6 +19,9 @@ use crate::usage::{Cell, Family, Key, Leaf, OTHER, Rules, Series, Usage, Value};
 
 type Encoded = Result<(), std::fmt::Error>;
 
+/// Reads one gauge of a channel.
+type Read = fn(&crate::newapi::Channel) -> Option<f64>;
+
 /// Label names and values.
 type Labels = Vec<(&'static str, String)>;
 
@@ -101,7 +104,7 @@ pub(super) fn counter(family: &mut MetricEncoder, labels: &impl EncodeLabelSet, 
 pub(super) fn plain_counter(mut metric: MetricEncoder, value: f64) -> Encoded {
     // Whole numbers look like whole numbers.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the condition")]
-    if value >= 0.0 && value < 9.0e15 && value.fract() == 0.0 {
+    if (0.0..9.0e15).contains(&value) && value.fract() == 0.0 {
         metric.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None)
     } else {
         metric.encode_counter::<NoLabelSet, f64, f64>(&value, None)
@@ -194,7 +197,7 @@ impl Collector {
         )
     }
 
-    fn counts(&self, usage: &Usage, encoder: &mut DescriptorEncoder) -> Encoded {
+    fn counts(usage: &Usage, encoder: &mut DescriptorEncoder) -> Encoded {
         let totals = usage.totals();
         let mut rows =
             descriptor(encoder, "token_monitor_log_rows", "Rows of the log by type", MetricType::Counter)?;
@@ -244,7 +247,6 @@ impl Collector {
                 gauge(&mut status, &labels, f64::from(u8::from(channel.status == number)))?;
             }
         }
-        type Read = fn(&crate::newapi::Channel) -> Option<f64>;
         let gauges: [(&str, &str, Read); 4] = [
             ("newapi_channel_balance_usd", "Balance that the provider reported last, in US dollars", |c| {
                 c.balance_usd
@@ -294,7 +296,6 @@ impl Collector {
 fn leaf_labels(leaf: Leaf) -> Labels {
     let other = |names: &[&'static str]| names.iter().map(|name| (*name, OTHER.to_owned())).collect();
     match leaf {
-        Leaf::Plain(_) => Vec::new(),
         Leaf::Requests(outcome, stream) => {
             vec![("outcome", outcome.as_str().to_owned()), ("stream", stream.to_string())]
         }
@@ -306,7 +307,7 @@ fn leaf_labels(leaf: Leaf) -> Labels {
         Leaf::Overflow(Family::Requests) => other(&["outcome", "stream"]),
         Leaf::Overflow(Family::Errors) => other(&["status_code", "error_type"]),
         Leaf::Overflow(family) if !family.bounds().is_empty() => other(&["retried"]),
-        Leaf::Overflow(_) => Vec::new(),
+        Leaf::Plain(_) | Leaf::Overflow(_) => Vec::new(),
     }
 }
 
@@ -314,7 +315,7 @@ impl collector::Collector for Collector {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Encoded {
         if let Some(usage) = &self.facts.usage {
             self.traffic(usage, &mut encoder)?;
-            self.counts(usage, &mut encoder)?;
+            Self::counts(usage, &mut encoder)?;
         }
         self.channels(&mut encoder)?;
         self.abilities(&mut encoder)

@@ -25,9 +25,6 @@ pub use page::Format;
 /// A format that nobody asked for in this many seconds is no longer kept ready.
 const KEEP_READY_SECONDS: f64 = 300.0;
 
-/// How often the state is looked at for something new to encode.
-const READY_PAUSE: Duration = Duration::from_millis(25);
-
 /// Answers scrapes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -115,15 +112,10 @@ impl Metrics {
 
     /// Keeps the formats that are asked for ready, until `stop`.
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut version = None;
-        while !stop.is_cancelled() {
-            let current = self.inner.state.facts().version;
-            if version != Some(current) {
-                version = Some(current);
-                let metrics = self.clone();
-                tokio::task::spawn_blocking(move || metrics.prepare()).await??;
-            }
-            stop.run_until_cancelled(tokio::time::sleep(READY_PAUSE)).await;
+        let mut changes = self.inner.state.changes();
+        while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+            let metrics = self.clone();
+            tokio::task::spawn_blocking(move || metrics.prepare()).await??;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use super::dsn::{Dsn, Engine, Target};
 use super::sqlite::SqliteFile;
@@ -19,6 +19,9 @@ const MAX_CONNECTIONS: u32 = 6;
 
 /// How long getting a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// How long finding out why there is no connection may take.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long one read may take before its connection is given up.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -115,7 +118,9 @@ impl<'a> RowRef<'a> {
 
     /// The same as text; what is not UTF-8 is replaced.
     pub fn text(&self, column: usize) -> String {
-        String::from_utf8_lossy(self.bytes(column)).into_owned()
+        let bytes = self.bytes(column);
+        // The lossy way is several times slower, and almost nothing needs it.
+        str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned)
     }
 }
 
@@ -271,10 +276,14 @@ impl Database {
     /// With the reason; the next read starts with a fresh connection if this one is in doubt.
     pub async fn read(&self, query: Query) -> Result<Rows, ReadError> {
         let read = async {
-            match &self.pool {
-                Pool::Sqlite(file) => file.read(query).await,
-                Pool::MySql(pool) => read_mysql(pool, &query).await.map_err(|error| classify(&error)),
-                Pool::Postgres(pool) => read_postgres(pool, &query).await.map_err(|error| classify(&error)),
+            let result = match &self.pool {
+                Pool::Sqlite(file) => return file.read(query).await,
+                Pool::MySql(pool) => read_mysql(pool, &query).await,
+                Pool::Postgres(pool) => read_postgres(pool, &query).await,
+            };
+            match result {
+                Ok(rows) => Ok(rows),
+                Err(error) => Err(self.explain(&error).await),
             }
         };
         tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| {
@@ -290,15 +299,32 @@ impl Database {
     pub async fn columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
         let sql = format!("SELECT * FROM {} WHERE 1 = 0", self.quote(table));
         let read = async {
-            match &self.pool {
-                Pool::Sqlite(file) => file.columns(sql).await,
+            let result = match &self.pool {
+                Pool::Sqlite(file) => return file.columns(sql).await,
                 Pool::MySql(pool) => describe(pool, sql).await,
                 Pool::Postgres(pool) => describe(pool, sql).await,
+            };
+            match result {
+                Ok(names) => Ok(names),
+                Err(error) => Err(self.explain(&error).await),
             }
         };
         tokio::time::timeout(READ_TIMEOUT, read)
             .await
             .unwrap_or_else(|_| Err(ReadError::new(Reason::Timeout, "no answer in time")))
+    }
+
+    /// The kind of a failure. When a PostgreSQL server is full or starting, the pool tries again until its time is
+    /// over and then does not say why, so the server is asked once more.
+    async fn explain(&self, error: &sqlx::Error) -> ReadError {
+        if let (Pool::Postgres(pool), sqlx::Error::PoolTimedOut) = (&self.pool, error) {
+            let options = pool.connect_options();
+            let connecting = sqlx::PgConnection::connect_with(&options);
+            if let Ok(Err(cause)) = tokio::time::timeout(DIAGNOSIS_TIMEOUT, connecting).await {
+                return classify(&cause);
+            }
+        }
+        classify(error)
     }
 
     /// Whether the user may insert into `logs`. Servers only.
@@ -319,7 +345,7 @@ impl Database {
                  WHERE privilege_type = 'INSERT' AND DATABASE() LIKE table_schema \
                  UNION ALL SELECT grantee FROM information_schema.table_privileges \
                  WHERE privilege_type = 'INSERT' AND table_schema = DATABASE()) AS granted \
-                 WHERE REPLACE(grantee, '\'', '') = CURRENT_USER()"
+                 WHERE REPLACE(grantee, '''', '') = CURRENT_USER()"
             }
         };
         let rows = self.read(Query { sql: sql.to_owned(), params: vec![], ints: 1, texts: 0 }).await?;
@@ -336,17 +362,14 @@ impl Database {
     }
 }
 
-async fn describe<D>(pool: &sqlx::Pool<D>, sql: String) -> Result<Vec<String>, ReadError>
+async fn describe<D>(pool: &sqlx::Pool<D>, sql: String) -> Result<Vec<String>, sqlx::Error>
 where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
     use sqlx::{Column, SqlSafeStr, Statement};
-    let mut connection = pool.acquire().await.map_err(|error| classify(&error))?;
-    let statement = (&mut *connection)
-        .prepare(AssertSqlSafe(sql).into_sql_str())
-        .await
-        .map_err(|error| classify(&error))?;
+    let mut connection = pool.acquire().await?;
+    let statement = (&mut *connection).prepare(AssertSqlSafe(sql).into_sql_str()).await?;
     Ok(statement.columns().iter().map(|column| column.name().to_owned()).collect())
 }
 
@@ -411,8 +434,9 @@ fn numbered(sql: &str) -> String {
 fn classify(error: &sqlx::Error) -> ReadError {
     let reason = match error {
         sqlx::Error::Database(database) => {
-            let number =
-                database.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map(|error| error.number());
+            let number = database
+                .try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>()
+                .map(sqlx::mysql::MySqlDatabaseError::number);
             let state = database.code();
             match (number, state.as_deref().unwrap_or_default()) {
                 (Some(1146), _) | (None, "42P01") => Reason::MissingTable,

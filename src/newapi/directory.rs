@@ -152,7 +152,7 @@ impl Directory {
                 ("QuotaPerUnit", Some(value)) => self.quota_per_unit = value,
                 ("USDExchangeRate", Some(value)) => self.usd_exchange_rate = value,
                 (name, None) => {
-                    tracing::warn!(option = name, "option is not a positive number; default used")
+                    tracing::warn!(option = name, "option is not a positive number; default used");
                 }
                 _ => {}
             }

@@ -24,6 +24,9 @@ pub struct Position {
     /// Part of the table is being read again after it was changed under us.
     #[serde(default)]
     pub rereading: Option<Rereading>,
+    /// Number of the first chunk of seen rows since the table was last changed under us.
+    #[serde(default)]
+    pub holes_from: i64,
     /// The log's address without credentials, for a clear word when it is another one.
     #[serde(default)]
     pub source: String,
@@ -105,6 +108,14 @@ impl Store {
         }
         let seen = load_seen(&connection)?;
         Ok(Loaded { position, usage, seen })
+    }
+
+    /// Rows read lately.
+    ///
+    /// # Errors
+    /// If the file cannot be read or a value in it is not sound.
+    pub fn seen(&self) -> Result<Vec<Chunk>, StoreError> {
+        load_seen(&self.connection())
     }
 
     /// Writes a checkpoint in one transaction.

@@ -1,3 +1,5 @@
+//! That monitor.db keeps what it is given, and that files of others are left alone.
+
 use rusqlite::Connection;
 
 use super::*;

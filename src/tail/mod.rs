@@ -24,7 +24,7 @@ use seen::Seen;
 use work::Work;
 
 /// Rows of one read.
-const BATCH_ROWS: u32 = 5_000;
+const BATCH_ROWS: u32 = 2_000;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
@@ -44,6 +44,9 @@ const LATE_ROWS_PER_READ: usize = 500;
 
 /// How often the first reading of the directory is looked for.
 const DIRECTORY_PAUSE: Duration = Duration::from_millis(20);
+
+/// The same while the log cannot be read either.
+const LONGEST_DIRECTORY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Pauses after failed rounds grow from the poll interval to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -94,7 +97,8 @@ pub struct Tailer {
     position: Position,
     /// The last committed counts.
     usage: Arc<Usage>,
-    seen: Seen,
+    /// None after a failed round, whose memory is not that of the checkpoint.
+    seen: Option<Seen>,
     catch_up: Option<CatchUp>,
 }
 
@@ -145,7 +149,7 @@ impl Tailer {
             tail.source = source;
             tail.history_from = position.history_from;
         });
-        let seen = Seen::restore(late_window, seen, position.last_id);
+        let seen = Some(Seen::restore(late_window, seen, position.last_id, position.holes_from));
         Ok(Self {
             database,
             store,
@@ -161,15 +165,14 @@ impl Tailer {
         })
     }
 
-    /// Follows the log until `stop`. A round in progress is finished first.
+    /// Follows the log until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
-        // What a quota unit is worth must be known before the first row is counted.
-        while !self.state.directory().ready && !stop.is_cancelled() {
-            stop.run_until_cancelled(tokio::time::sleep(DIRECTORY_PAUSE)).await;
-        }
+        self.wait_for_directory(&stop).await;
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
-            let pause = match self.tick().await {
+            // A commit in flight ends on its thread; anything else is read again after the next start.
+            let Some(round) = stop.run_until_cancelled(Box::pin(self.tick())).await else { break };
+            let pause = match round {
                 Ok(progress) => {
                     self.succeeded(progress, failures);
                     failures = 0;
@@ -185,6 +188,22 @@ impl Tailer {
             }
         }
         Ok(())
+    }
+
+    /// What a quota unit is worth must be known before the first row is counted. Until it is, the log is looked
+    /// at, so that it is told what is wrong with it.
+    async fn wait_for_directory(&mut self, stop: &CancellationToken) {
+        let mut failures = 0_u32;
+        while !self.state.directory().ready && !stop.is_cancelled() {
+            let pause = if let Some(Err(error)) = stop.run_until_cancelled(self.reader()).await {
+                failures += 1;
+                self.failed(&error.into(), failures).min(LONGEST_DIRECTORY_PAUSE)
+            } else {
+                self.state.update_tail(|tail| tail.error = None);
+                DIRECTORY_PAUSE
+            };
+            stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        }
     }
 
     fn succeeded(&self, progress: Progress, failures: u32) {
@@ -233,15 +252,8 @@ impl Tailer {
         if !self.position.caught_up && self.catch_up.is_none() {
             self.catch_up = Some(CatchUp::new(self.position.last_id, reader.last_id().await?.unwrap_or(0)));
         }
-        let work = self.work();
-        match self.round(&reader, work).await {
-            Ok(progress) => Ok(progress),
-            Err(error) => {
-                // What was remembered of rows that were not counted must go; the checkpoint knows better.
-                self.reload()?;
-                Err(error)
-            }
-        }
+        let work = self.work()?;
+        self.round(&reader, work).await
     }
 
     async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
@@ -315,8 +327,15 @@ impl Tailer {
         Ok(())
     }
 
-    /// Material for a round: copies of what it changes.
-    fn work(&mut self) -> Work {
+    /// Material for a round: copies of what it changes. If the round fails they are dropped.
+    fn work(&mut self) -> Result<Work, StoreError> {
+        let late_window_ms = i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX);
+        let seen = if let Some(seen) = self.seen.take() {
+            seen
+        } else {
+            let position = &self.position;
+            Seen::restore(late_window_ms, self.store.seen()?, position.last_id, position.holes_from)
+        };
         let facts = self.state.facts();
         let mut usage = self.usage.successor();
         if usage.has_held() {
@@ -325,16 +344,16 @@ impl Tailer {
                 usage.release(version);
             }
         }
-        Work {
+        Ok(Work {
             usage,
             position: self.position.clone(),
-            seen: std::mem::take(&mut self.seen),
+            seen,
             directory: facts.directory,
             rules: self.rules.clone(),
             now_ms: self.clock.now().as_millisecond(),
-            late_window_ms: i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX),
+            late_window_ms,
             rows: 0,
-        }
+        })
     }
 
     /// Asks for the rows that were missing.
@@ -385,7 +404,7 @@ impl Tailer {
             })
             .await??;
         }
-        self.seen = work.seen;
+        self.seen = Some(work.seen);
         self.position = work.position;
         if dirty {
             self.usage = Arc::new(work.usage);
@@ -420,14 +439,6 @@ impl Tailer {
                 tail.progress = 1.0;
             }
         });
-    }
-
-    /// Goes back to the checkpoint.
-    fn reload(&mut self) -> Result<(), StoreError> {
-        let late_window = i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX);
-        let loaded = self.store.load(&self.rules.extra_labels)?;
-        self.seen = Seen::restore(late_window, loaded.seen, self.position.last_id);
-        Ok(())
     }
 
     fn report(&mut self, work: &Work) {

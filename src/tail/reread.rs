@@ -31,11 +31,18 @@ impl Tailer {
             "the last known row is gone from the log: it was cleaned up, truncated or replaced; reading on from the newest known row"
         );
         let until_id = work.position.rereading.map_or(lost, |before| before.until_id.max(lost));
-        let not_before = work.usage.totals().newest_row_at.saturating_sub(OLDER_SECONDS);
+        // A node whose clock is ahead must not make the rows of others look old.
+        let newest = work.usage.totals().newest_row_at.min(work.now_ms / 1000);
+        let not_before = newest.saturating_sub(OLDER_SECONDS);
         work.position.rereading = Some(Rereading { until_id, not_before });
         work.position.last_id = last_id;
         work.position.anchor = anchor;
         work.seen.rewind(last_id);
+        work.position.holes_from = work.seen.next_seq();
+        if let Some(print) = anchor {
+            // The lower edge of the first hole above it, also after a restart.
+            work.seen.insert(last_id, print);
+        }
         Ok(work)
     }
 }

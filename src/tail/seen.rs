@@ -8,7 +8,7 @@
 //! Rows are remembered by id *and* fingerprint: an id may come back with another row (SQLite reuses ids after
 //! a wipe), and a row may come back after it was gone (a replica that lags, a table renamed away and back).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// At least so many rows are remembered, however old.
 pub const MIN_ROWS: usize = 16_384;
@@ -47,7 +47,8 @@ struct Gap {
 #[derive(Debug, Default)]
 pub struct Seen {
     late_window_ms: i64,
-    rows: BTreeMap<i64, u64>,
+    /// Ids and fingerprints: an id may have had several rows.
+    rows: BTreeSet<(i64, u64)>,
     highest: i64,
     chunks: VecDeque<Chunk>,
     pending: Vec<(i64, u64)>,
@@ -61,29 +62,38 @@ impl Seen {
         Self { late_window_ms, highest: i64::MIN, ..Self::default() }
     }
 
-    /// What a checkpoint holds; holes below `cursor` are found again.
-    pub fn restore(late_window_ms: i64, chunks: Vec<Chunk>, cursor: i64) -> Self {
+    /// What a checkpoint holds. Holes below `cursor` are found again, between rows of the chunks from `holes_from`
+    /// on: rows before that belong to a table that was changed since.
+    pub fn restore(late_window_ms: i64, chunks: Vec<Chunk>, cursor: i64, holes_from: i64) -> Self {
         let mut seen = Self::new(late_window_ms);
         let mut when = BTreeMap::new();
         for chunk in chunks {
             for (id, print) in &chunk.rows {
                 seen.remember(*id, *print);
-                when.insert(*id, chunk.seen_at);
+                if chunk.seq >= holes_from && *id <= cursor {
+                    when.insert(*id, chunk.seen_at);
+                }
             }
             seen.chunks.push_back(chunk);
         }
-        let ids: Vec<i64> = seen.rows.keys().copied().filter(|id| *id <= cursor).collect();
-        for pair in ids.windows(2) {
-            let since = when.get(&pair[1]).copied().unwrap_or(0);
-            seen.note_gap(pair[0], pair[1], since);
+        let mut below = None;
+        for (id, since) in when {
+            if let Some(below) = below.replace(id) {
+                seen.note_gap(below, id, since);
+            }
         }
         seen
+    }
+
+    /// The number that the next chunk will have.
+    pub fn next_seq(&self) -> i64 {
+        self.chunks.back().map_or(1, |chunk| chunk.seq + 1)
     }
 
     /// Whether this very row was read before.
     pub fn knows(&self, id: i64, print: u64) -> bool {
         id <= self.highest
-            && (self.rows.get(&id) == Some(&print)
+            && (self.rows.contains(&(id, print))
                 || self.pending.iter().rev().take(64).any(|row| *row == (id, print)))
     }
 
@@ -178,7 +188,7 @@ impl Seen {
     }
 
     fn remember(&mut self, id: i64, print: u64) {
-        self.rows.insert(id, print);
+        self.rows.insert((id, print));
         self.highest = self.highest.max(id);
     }
 
@@ -188,11 +198,7 @@ impl Seen {
         if rows.len() > MAX_ROWS / 2 {
             rows.drain(..rows.len() - MIN_ROWS);
         }
-        let chunk = (!rows.is_empty()).then(|| Chunk {
-            seq: self.chunks.back().map_or(1, |chunk| chunk.seq + 1),
-            seen_at: now,
-            rows,
-        });
+        let chunk = (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows });
         if let Some(chunk) = &chunk {
             for (id, print) in &chunk.rows {
                 self.remember(*id, *print);
@@ -213,10 +219,8 @@ impl Seen {
             }
             total = rest;
             if let Some(chunk) = self.chunks.pop_front() {
-                for (id, print) in chunk.rows {
-                    if self.rows.get(&id) == Some(&print) {
-                        self.rows.remove(&id);
-                    }
+                for row in &chunk.rows {
+                    self.rows.remove(row);
                 }
                 dropped.push(chunk.seq);
             }
@@ -297,7 +301,7 @@ mod tests {
         assert!(seen.rows.len() <= MIN_ROWS + 40_000, "{}", seen.rows.len());
         assert!(seen.knows(199_999, 7));
         assert!(!seen.knows(0, 7));
-        for row in 0..3 * MAX_ROWS as i64 {
+        for row in 0..1_200_000_i64 {
             seen.insert(1_000_000 + row, 7);
         }
         seen.commit(2_000_001);
@@ -313,7 +317,7 @@ mod tests {
             restart_at in 0_usize..40,
         ) {
             let mut seen = Seen::new(WINDOW);
-            let mut visible = std::collections::BTreeSet::new();
+            let mut visible = BTreeSet::new();
             let mut counted = Vec::new();
             let (mut cursor, mut now, mut chunks) = (0, 0, Vec::new());
             let mut order = order.into_iter();
@@ -323,7 +327,7 @@ mod tests {
                 let mut before = cursor;
                 for id in visible.range(cursor + 1..) {
                     seen.note_gap(before, *id, now);
-                    seen.insert(*id, *id as u64);
+                    seen.insert(*id, id.cast_unsigned());
                     counted.push(*id);
                     before = *id;
                 }
@@ -331,7 +335,7 @@ mod tests {
                 for range in seen.due(now, 64) {
                     for id in visible.range(range.0..=range.1) {
                         if seen.is_missing(*id) {
-                            seen.insert(*id, *id as u64);
+                            seen.insert(*id, id.cast_unsigned());
                             counted.push(*id);
                         }
                     }
@@ -341,7 +345,7 @@ mod tests {
                 chunks.extend(chunk);
                 if round == restart_at {
                     // The hole below the very first row is not remembered, so start with it known.
-                    seen = Seen::restore(WINDOW, chunks.clone(), cursor);
+                    seen = Seen::restore(WINDOW, chunks.clone(), cursor, 0);
                     seen.note_gap(0, chunks.iter().flat_map(|c| &c.rows).map(|r| r.0).min().unwrap_or(1), now);
                 }
             }
@@ -350,7 +354,7 @@ mod tests {
                 for range in seen.due(now, 64) {
                     for id in visible.range(range.0..=range.1) {
                         if seen.is_missing(*id) {
-                            seen.insert(*id, *id as u64);
+                            seen.insert(*id, id.cast_unsigned());
                             counted.push(*id);
                         }
                     }

@@ -12,6 +12,12 @@ use crate::usage::{Context, Rules, Usage};
 /// Clocks of gateway nodes may be so far apart, in seconds, when a hole in old rows is taken for permanent.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
 
+/// How far below the first row of a log, an empty or emptied one, late rows are looked for.
+const FIRST_HOLE_IDS: i64 = 10_000;
+
+/// Stands for the row below the first one, so that a restart finds the hole between them again.
+const NO_ROW: u64 = 0;
+
 /// Rows older than this serve as no exemplar: Prometheus would refuse them.
 const EXEMPLAR_AGE_SECONDS: i64 = 3600;
 
@@ -43,11 +49,15 @@ impl Work {
     pub(super) fn count(mut self, batch: &RawLogs) -> Self {
         let remember_gaps = self.gaps_may_fill(batch);
         for record in batch.records() {
-            let known_before = self.position.last_id;
+            let mut known_before = self.position.last_id;
             if record.id <= known_before {
                 continue;
             }
-            if remember_gaps && self.position.anchor.is_some() {
+            if self.position.anchor.is_none() {
+                known_before = known_before.max(record.id.saturating_sub(FIRST_HOLE_IDS));
+                self.seen.insert(known_before, NO_ROW);
+            }
+            if remember_gaps {
                 self.seen.note_gap(known_before, record.id, self.now_ms);
             }
             let print = record.fingerprint();

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::{Class, Defect, LogRecord, Request};
 use histogram::Exemplar;
+use series::Addition;
 pub use series::{Cell, Family, Key, Leaf, OTHER, Series, Value};
 
 /// Row types with a label value of their own; others share one.
@@ -23,8 +24,8 @@ const ROW_TYPES: usize = 8;
 /// At most so many names of models that once had an answered request. An attacker cannot add to them.
 const MAX_KNOWN_MODELS: usize = 50_000;
 
-/// Longest model name that becomes a label; longer ones are no model's name.
-const MAX_MODEL_CHARS: usize = 255;
+/// Longest model name that becomes a label, in bytes; longer ones are no model's name.
+const MAX_MODEL_BYTES: usize = 1024;
 
 /// An opted-in label dimension (`EXTRA_LABELS`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -168,6 +169,7 @@ impl Usage {
     }
 
     /// A clone that may be changed and published after this one.
+    #[must_use]
     pub fn successor(&self) -> Self {
         let mut next = self.clone();
         next.version += 1;
@@ -233,16 +235,21 @@ impl Usage {
             return;
         }
         let key = self.key(record, &class, context);
+        let mut additions = Additions::default();
         match &class {
-            Class::Request(request) => self.count_request(&key, record, request, context),
-            Class::Settlement { consumed, refunded } => self.count_money(&key, *consumed, *refunded, context),
-            Class::Refund { refunded } => self.count_money(&key, 0, *refunded, context),
-            Class::ChannelTest => self.add(&key, Leaf::Plain(Family::ChannelTests), 1.0, context),
+            Class::Request(request) => additions.request(record, request, context),
+            Class::Settlement { consumed, refunded } => additions.money(*consumed, *refunded, context),
+            Class::Refund { refunded } => additions.money(0, *refunded, context),
+            Class::ChannelTest => additions.add(Leaf::Plain(Family::ChannelTests), 1.0),
             Class::FailedAttempt { status_code, error_type } => {
-                let leaf = Leaf::Errors(status_code.unwrap_or(0), *error_type);
-                self.add(&key, leaf, 1.0, context);
+                additions.add(Leaf::Errors(status_code.unwrap_or(0), *error_type), 1.0);
             }
             Class::Unrelated => {}
+        }
+        self.apply(&key, additions.list, context);
+        for channel_id in record.failovers() {
+            let failed = Arc::new(Key { channel_id: Some(channel_id), ..key.as_ref().clone() });
+            self.apply(&failed, vec![(Leaf::Plain(Family::Failovers), Addition::Count(1.0))], context);
         }
     }
 
@@ -260,63 +267,10 @@ impl Usage {
         totals.saw_stream_status |= record.other.stream_status.is_some();
     }
 
-    fn count_request(
-        &mut self,
-        key: &Arc<Key>,
-        record: &LogRecord,
-        request: &Request,
-        context: &Context<'_>,
-    ) {
-        let exemplar = |value: f64| {
-            (record.created_at >= context.exemplars_since).then(|| Exemplar {
-                log_id: record.id,
-                request_id: record.request_id.as_str().into(),
-                value,
-                at: record.created_at,
-            })
-        };
-        self.add(key, Leaf::Requests(request.outcome, record.stream), 1.0, context);
-        for (family, tokens) in [
-            (Family::InputTokens, request.input_tokens),
-            (Family::OutputTokens, request.output_tokens),
-            (Family::CacheReadTokens, request.cache_read_tokens),
-            (Family::CacheWriteTokens, request.cache_write_tokens),
-        ] {
-            self.add(key, Leaf::Plain(family), tokens as f64, context);
-        }
-        self.count_money(key, request.quota, 0, context);
-
-        let timing = Leaf::Timing(Family::RequestDuration, request.retried);
-        self.time(key, timing, request.duration_seconds, exemplar(request.duration_seconds), context);
-        if let Some(seconds) = request.first_token_seconds {
-            let timing = Leaf::Timing(Family::TimeToFirstToken, request.retried);
-            self.time(key, timing, seconds, exemplar(seconds), context);
-        }
-        let slow = request.duration_seconds > context.rules.slow_over_seconds;
-        self.add(key, Leaf::Plain(Family::SlowRequests), f64::from(u8::from(slow)), context);
-        for channel_id in record.failovers() {
-            let failed = Arc::new(Key { channel_id: Some(channel_id), ..key.as_ref().clone() });
-            self.add(&failed, Leaf::Plain(Family::Failovers), 1.0, context);
-        }
-    }
-
-    /// All four families are touched at once, so that `consumed - refunded` has both sides.
-    fn count_money(&mut self, key: &Arc<Key>, consumed: u64, refunded: u64, context: &Context<'_>) {
-        let (consumed, refunded) = (consumed as f64, refunded as f64);
-        for (family, amount) in [
-            (Family::QuotaConsumed, consumed),
-            (Family::QuotaRefunded, refunded),
-            (Family::CostUsd, consumed / context.quota_per_unit),
-            (Family::CostRefundedUsd, refunded / context.quota_per_unit),
-        ] {
-            self.add(key, Leaf::Plain(family), amount, context);
-        }
-    }
-
     /// The label set of a row. Anyone with an API key can write any model name into the error log, so a name
     /// counts by itself only if a channel offers it or a request for it was answered.
     fn key(&mut self, record: &LogRecord, class: &Class, context: &Context<'_>) -> Arc<Key> {
-        let plausible = record.model.chars().count() <= MAX_MODEL_CHARS;
+        let plausible = record.model.len() <= MAX_MODEL_BYTES;
         let trusted = match class {
             Class::FailedAttempt { .. } | Class::Refund { .. } => {
                 record.model.is_empty()
@@ -346,41 +300,45 @@ impl Usage {
         }
     }
 
-    fn add(&mut self, key: &Arc<Key>, leaf: Leaf, amount: f64, context: &Context<'_>) {
-        self.cell(key, leaf, context).add(amount);
-    }
-
-    fn time(
-        &mut self,
-        key: &Arc<Key>,
-        leaf: Leaf,
-        seconds: f64,
-        exemplar: Option<Exemplar>,
-        context: &Context<'_>,
-    ) {
-        self.cell(key, leaf, context).observe(seconds, leaf.family().bounds(), exemplar);
-    }
-
-    /// The cell that counts `leaf` for `key`: its own, or the family's `_other` once the family is full.
-    fn cell(&mut self, key: &Arc<Key>, leaf: Leaf, context: &Context<'_>) -> &mut Cell {
-        let family = leaf.family();
-        let exists = self.series.get(key).is_some_and(|series| series.has(leaf));
-        let full = self.sizes[family.index()] >= context.rules.max_series;
-        let (key, leaf) = if exists || !full {
-            self.sizes[family.index()] += usize::from(!exists);
-            (Arc::clone(key), leaf)
-        } else {
-            self.totals.overflow[family.index()] += 1;
-            (Arc::new(Key::overflow(context.rules.extra_labels.len())), Leaf::Overflow(family))
-        };
-        if !self.changes.series.contains(&key) {
-            self.changes.series.insert(Arc::clone(&key));
+    /// Adds to the cells of `key`; a leaf that its family has no room for goes to the family's `_other`.
+    fn apply(&mut self, key: &Arc<Key>, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
+        let mut overflow = Vec::new();
+        let (mut admitted, mut hint) = (false, 0);
+        let series = self.series.entry(Arc::clone(key)).or_default();
+        for (leaf, addition) in additions {
+            let family = leaf.family();
+            let size = &mut self.sizes[family.index()];
+            let place = series.place(leaf, hint);
+            let is_new = place.is_err();
+            if is_new && *size >= context.rules.max_series {
+                self.totals.overflow[family.index()] += 1;
+                overflow.push((Leaf::Overflow(family), addition));
+                continue;
+            }
+            admitted = true;
+            *size += usize::from(is_new);
+            self.held += usize::from(is_new && context.live);
+            Arc::make_mut(series).cell_at(leaf, place, context.live, self.version).apply(addition, leaf);
+            hint = place.unwrap_or_else(|at| at) + 1;
         }
+        if admitted {
+            mark(&mut self.changes.series, key);
+        } else if series.is_empty() {
+            self.series.remove(key);
+        }
+        if !overflow.is_empty() {
+            self.apply_overflow(overflow, context);
+        }
+    }
+
+    fn apply_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
+        let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
+        mark(&mut self.changes.series, &key);
         let series = Arc::make_mut(self.series.entry(key).or_default());
-        if !series.has(leaf) {
-            self.held += usize::from(context.live);
+        for (leaf, addition) in additions {
+            self.held += usize::from(context.live && !series.has(leaf));
+            series.cell(leaf, context.live, self.version).apply(addition, leaf);
         }
-        series.cell(leaf, context.live, self.version)
     }
 
     /// Whether any count is still shown as 0.
@@ -404,6 +362,69 @@ impl Usage {
         }
         self.held -= released;
         released > 0
+    }
+}
+
+fn mark(changed: &mut HashSet<Arc<Key>>, key: &Arc<Key>) {
+    if !changed.contains(key) {
+        changed.insert(Arc::clone(key));
+    }
+}
+
+/// What one row adds to the cells of its label set.
+#[derive(Debug, Default)]
+struct Additions {
+    list: Vec<(Leaf, Addition)>,
+}
+
+impl Additions {
+    fn add(&mut self, leaf: Leaf, amount: f64) {
+        self.list.push((leaf, Addition::Count(amount)));
+    }
+
+    fn request(&mut self, record: &LogRecord, request: &Request, context: &Context<'_>) {
+        // In the order of the cells of a series.
+        self.list.reserve(16);
+        for (family, tokens) in [
+            (Family::InputTokens, request.input_tokens),
+            (Family::OutputTokens, request.output_tokens),
+            (Family::CacheReadTokens, request.cache_read_tokens),
+            (Family::CacheWriteTokens, request.cache_write_tokens),
+        ] {
+            self.add(Leaf::Plain(family), tokens as f64);
+        }
+        self.money(request.quota, 0, context);
+        let slow = request.duration_seconds > context.rules.slow_over_seconds;
+        self.add(Leaf::Plain(Family::SlowRequests), f64::from(u8::from(slow)));
+        self.add(Leaf::Requests(request.outcome, record.stream), 1.0);
+        let timing = |family| Leaf::Timing(family, request.retried);
+        self.time(timing(Family::RequestDuration), request.duration_seconds, record, context);
+        if let Some(seconds) = request.first_token_seconds {
+            self.time(timing(Family::TimeToFirstToken), seconds, record, context);
+        }
+    }
+
+    /// All four families are touched at once, so that `consumed - refunded` has both sides.
+    fn money(&mut self, consumed: u64, refunded: u64, context: &Context<'_>) {
+        let (consumed, refunded) = (consumed as f64, refunded as f64);
+        for (family, amount) in [
+            (Family::QuotaConsumed, consumed),
+            (Family::QuotaRefunded, refunded),
+            (Family::CostUsd, consumed / context.quota_per_unit),
+            (Family::CostRefundedUsd, refunded / context.quota_per_unit),
+        ] {
+            self.add(Leaf::Plain(family), amount);
+        }
+    }
+
+    fn time(&mut self, leaf: Leaf, seconds: f64, record: &LogRecord, context: &Context<'_>) {
+        let exemplar = (record.created_at >= context.exemplars_since).then(|| Exemplar {
+            log_id: record.id,
+            request_id: record.request_id.as_str().into(),
+            value: seconds,
+            at: record.created_at,
+        });
+        self.list.push((leaf, Addition::Observation(seconds, exemplar)));
     }
 }
 

@@ -180,9 +180,22 @@ impl Series {
         self.cells.binary_search_by_key(&leaf, |(l, _)| *l).is_ok()
     }
 
-    /// The cell of `leaf`, made if it is missing.
-    pub fn cell(&mut self, leaf: Leaf, held: bool, born: u64) -> &mut Cell {
-        let at = match self.cells.binary_search_by_key(&leaf, |(l, _)| *l) {
+    /// Whether there is no cell at all.
+    pub fn is_empty(&self) -> bool {
+        self.cells.is_empty()
+    }
+
+    /// The place of `leaf`, or where it belongs. `hint` is tried first: additions come in the order of cells.
+    pub fn place(&self, leaf: Leaf, hint: usize) -> Result<usize, usize> {
+        if self.cells.get(hint).is_some_and(|(found, _)| *found == leaf) {
+            return Ok(hint);
+        }
+        self.cells.binary_search_by_key(&leaf, |(l, _)| *l)
+    }
+
+    /// The cell at a [`Series::place`], made if it is missing.
+    pub fn cell_at(&mut self, leaf: Leaf, place: Result<usize, usize>, held: bool, born: u64) -> &mut Cell {
+        let at = match place {
             Ok(at) => at,
             Err(at) => {
                 let bounds = leaf.family().bounds();
@@ -196,6 +209,11 @@ impl Series {
             }
         };
         &mut self.cells[at].1
+    }
+
+    /// The cell of `leaf`, made if it is missing.
+    pub fn cell(&mut self, leaf: Leaf, held: bool, born: u64) -> &mut Cell {
+        self.cell_at(leaf, self.place(leaf, 0), held, born)
     }
 
     /// All cells in the order of their leaves.
@@ -234,18 +252,24 @@ impl Series {
     }
 }
 
-impl Cell {
-    /// Adds to a counter.
-    pub fn add(&mut self, amount: f64) {
-        if let Value::Number(number) = &mut self.value {
-            *number += amount;
-        }
-    }
+/// Something to add to a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Addition {
+    /// To a counter.
+    Count(f64),
+    /// To a histogram, in seconds.
+    Observation(f64, Option<Exemplar>),
+}
 
-    /// Adds to a histogram.
-    pub fn observe(&mut self, value: f64, bounds: &[f64], exemplar: Option<Exemplar>) {
-        if let Value::Histogram(histogram) = &mut self.value {
-            histogram.observe(value, bounds, exemplar);
+impl Cell {
+    /// Adds; what does not fit the kind of cell is a bug and adds nothing.
+    pub fn apply(&mut self, addition: Addition, leaf: Leaf) {
+        match (&mut self.value, addition) {
+            (Value::Number(number), Addition::Count(amount)) => *number += amount,
+            (Value::Histogram(histogram), Addition::Observation(seconds, exemplar)) => {
+                histogram.observe(seconds, leaf.family().bounds(), exemplar);
+            }
+            _ => debug_assert!(false, "{leaf:?} cannot hold this"),
         }
     }
 }

@@ -1,3 +1,5 @@
+//! That rows are counted as the contract says.
+
 use super::*;
 use crate::record::{ErrorType, Other, Outcome};
 

@@ -1,11 +1,13 @@
 //! A monitor under test: the same [`App`] that the binary runs, or the binary itself, and what it shows.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
 use token_monitor::app::App;
 use token_monitor::clock::Clock;
 use token_monitor::config::{Config, Flags, Settings};
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::servers::free_port;
 
 /// How long anything may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What most tests configure: loopback, a fast poll, its own monitor.db in `dir`.
 pub fn flags(database_url: &str, dir: &std::path::Path) -> Flags {
@@ -69,19 +71,44 @@ impl Monitor {
 pub struct Process {
     pub child: Child,
     pub address: SocketAddr,
+    output: NamedTempFile,
 }
 
 impl Process {
     /// Starts `token-monitor serve` with these flags as environment, on a free port.
     pub fn spawn(flags: &Flags) -> Self {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let child = command(&Flags { listen: Some(address.to_string()), ..flags.clone() })
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        Self { child, address }
+        Self::spawn_at(free_address(), flags)
+    }
+
+    /// The same at an address of one's own choice, as after a restart.
+    pub fn spawn_at(address: SocketAddr, flags: &Flags) -> Self {
+        Self::run(address, command(&Flags { listen: Some(address.to_string()), ..flags.clone() }))
+    }
+
+    /// Starts a command that will listen on `address`.
+    pub fn run(address: SocketAddr, mut command: Command) -> Self {
+        let output = NamedTempFile::new().expect("a file for what it prints");
+        // Appending, so that neither stream overwrites the other.
+        let file = OpenOptions::new().append(true).open(output.path()).expect("opening the file");
+        let (out, err) = (file.try_clone().expect("a second handle"), file);
+        let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().expect("the binary starts");
+        Self { child, address, output }
+    }
+
+    /// What it has printed so far.
+    pub fn printed(&self) -> String {
+        let bytes = std::fs::read(self.output.path()).expect("reading what it printed");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until it has ended, and gives its exit code.
+    pub async fn exit_code(&mut self) -> i32 {
+        let child = std::cell::RefCell::new(&mut self.child);
+        eventually("the process has ended", async || {
+            child.borrow_mut().try_wait().expect("asking").is_some()
+        })
+        .await;
+        self.child.wait().expect("it has ended").code().expect("not ended by a signal")
     }
 
     /// What it shows.
@@ -107,6 +134,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A port of 127.0.0.1 that nobody has.
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], free_port()))
 }
 
 /// The binary with a clean environment and these flags in it; add a subcommand with `.arg`.
@@ -149,7 +181,8 @@ pub struct Page {
 }
 
 impl Page {
-    fn new(address: SocketAddr) -> Self {
+    /// Those at an address.
+    pub fn new(address: SocketAddr) -> Self {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
         Self { base: format!("http://{address}"), client }
     }
@@ -176,10 +209,8 @@ impl Page {
 
     /// Waits until `/readyz` says so.
     pub async fn wait_ready(&self) {
-        eventually("the monitor is ready", async || {
-            matches!(self.get("/readyz").await, Some((200, _)))
-        })
-        .await;
+        eventually("the monitor is ready", async || matches!(self.get("/readyz").await, Some((200, _))))
+            .await;
     }
 
     /// Waits until the samples are as wanted, and gives them.
@@ -228,7 +259,11 @@ impl Samples {
         self.of(metric, &[]).count()
     }
 
-    fn of<'a>(&'a self, metric: &'a str, labels: &'a [&'a str]) -> impl Iterator<Item = (&'a String, f64)> + 'a {
+    fn of<'a>(
+        &'a self,
+        metric: &'a str,
+        labels: &'a [&'a str],
+    ) -> impl Iterator<Item = (&'a String, f64)> + 'a {
         self.0
             .iter()
             .filter(move |(series, _)| {

@@ -11,7 +11,7 @@ mod proxy;
 mod selftest;
 mod sql;
 
-pub use database::{Database, Engine};
+pub use database::{Database, Engine, Session};
 pub use monitoring::{Alertmanager, Prometheus};
 pub use process::free_port;
 pub use proxy::Proxy;

@@ -339,7 +339,7 @@ impl Reader<'_> {
                     labels.insert(label);
                 }
                 None => {
-                    self.problem("EXTRA_LABELS", format!("`{name}` is not one of group, token, user, key"))
+                    self.problem("EXTRA_LABELS", format!("`{name}` is not one of group, token, user, key"));
                 }
             }
         }

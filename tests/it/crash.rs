@@ -1,0 +1,208 @@
+//! `kill -9` at any instant: afterwards the counters are what the table says, and no scrape ever saw one fall.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+use token_monitor::config::Flags;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::ledger::{agrees, mixed, traffic};
+use crate::schema::{LogRow, Version};
+use crate::servers::{Database, Engine, Session};
+use crate::support::{Folder, Page, Process, Samples, eventually, flags, free_address};
+
+/// Rows that are there before the first start, to be doubled.
+const FIRST_ROWS: u64 = 30_000;
+
+/// Doubles what is there. `group` needs quotes, which differ, so it is left out.
+const DOUBLE: &str = "INSERT INTO logs (user_id, created_at, type, content, username, token_name, model_name, \
+                      quota, prompt_tokens, completion_tokens, use_time, is_stream, channel_id, token_id, \
+                      request_id, other) SELECT user_id, created_at, type, content, username, token_name, \
+                      model_name, quota, prompt_tokens, completion_tokens, use_time, is_stream, channel_id, \
+                      token_id, request_id, other FROM logs";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_kills_on_sqlite_lose_nothing_and_count_nothing_twice() {
+    survives_kills(Engine::Sqlite, 20, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn eight_kills_on_postgres_lose_nothing_and_count_nothing_twice() {
+    survives_kills(Engine::Postgres, 8, 1).await;
+}
+
+/// Kills the program again and again while rows pour in, then compares.
+async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
+    let database = Arc::new(Database::create(engine, Version::V1_0_0Rc24).await);
+    database.insert_logs(&traffic(0, FIRST_ROWS)).await;
+    for _ in 0..doublings {
+        database.exec(DOUBLE).await;
+    }
+    let folder = Folder::new();
+    let flags = flags(&database.url, &folder.path());
+    let address = free_address();
+    let writers = Writers::start(&database).await;
+
+    // Before anything of the first catch-up is committed, and when a part of it is.
+    let store = folder.path().join("monitor.db");
+    kill_in_the_catch_up(address, &flags, async || true).await;
+    // Doubled three times, they take longer than it takes to the first commit.
+    let at_once = doublings < 3;
+    kill_in_the_catch_up(address, &flags, async || at_once || committed_id(&store) > 0).await;
+    let before = committed_id(&store);
+    kill_in_the_catch_up(address, &flags, async || true).await;
+    assert!(committed_id(&store) >= before, "a restart has gone back to the beginning");
+    // Before this nothing was shown, so there was nothing that could fall.
+    let scraper = Scraper::start(address);
+    for kill in 3..kills {
+        let process = Process::spawn_at(address, &flags);
+        // Each second one dies somewhere in its start, the others while they follow the log.
+        if kill % 2 == 0 {
+            process.page().wait_ready().await;
+        }
+        sleep(Duration::from_millis(mixed(kill) % 700)).await;
+        process.kill();
+    }
+    let written = writers.stop().await;
+    assert!(written > 1_000, "only {written} rows came while the program was killed");
+
+    let process = Process::spawn_at(address, &flags);
+    process.page().wait_ready().await;
+    agrees(&process.page(), &database).await;
+    scraper.stop().await;
+    process.kill();
+}
+
+/// Starts the program, and kills it soon after `condition` holds; it must still be reading the history then.
+async fn kill_in_the_catch_up(address: SocketAddr, flags: &Flags, condition: impl AsyncFn() -> bool) {
+    let process = Process::spawn_at(address, flags);
+    let page = process.page();
+    eventually("it answers", async || page.get("/healthz").await.is_some()).await;
+    eventually("it is time to kill it", condition).await;
+    sleep(Duration::from_millis(u64::from(process.child.id()) % 100)).await;
+    let (status, readiness) = page.get("/readyz").await.expect("an answer");
+    process.kill();
+    assert!(status == 503 && readiness.contains("being read"), "the catch-up was over already: {readiness}");
+}
+
+/// The last row that monitor.db knows to be counted; 0 if there is none.
+fn committed_id(store: &Path) -> i64 {
+    let open = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let position = open.and_then(|connection| {
+        connection.query_row("SELECT value FROM state WHERE name = 'position'", [], |row| row.get(0))
+    });
+    let position: serde_json::Value =
+        position.map_or_else(|_| json!({}), |text: String| serde_json::from_str(&text).expect("JSON"));
+    position["last_id"].as_i64().unwrap_or(0)
+}
+
+/// Those who write into the table, as gateway nodes do.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    running: Vec<JoinHandle<u64>>,
+}
+
+impl Writers {
+    async fn start(database: &Arc<Database>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut running = vec![tokio::spawn(write(Arc::clone(database), Arc::clone(&stop)))];
+        // SQLite has one writer at a time, so there no row can become visible after a later one.
+        if database.engine != Engine::Sqlite {
+            let session = database.session().await;
+            running.push(tokio::spawn(write_late(session, database.engine, Arc::clone(&stop))));
+        }
+        Self { stop, running }
+    }
+
+    /// Ends them; says how many rows they wrote.
+    async fn stop(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut rows = 0;
+        for writer in self.running {
+            rows += writer.await.expect("a writer without failure");
+        }
+        rows
+    }
+}
+
+/// Writes some rows every few milliseconds.
+async fn write(database: Arc<Database>, stop: Arc<AtomicBool>) -> u64 {
+    let mut next = 1_000_000;
+    while !stop.load(Ordering::Relaxed) {
+        let count = 1 + mixed(next) % 30;
+        database.insert_logs(&traffic(next, count)).await;
+        next += count;
+        sleep(Duration::from_millis(4 + mixed(next) % 20)).await;
+    }
+    next - 1_000_000
+}
+
+/// Writes rows in transactions that stay open for a while: they become visible after rows with higher ids.
+async fn write_late(mut session: Session, engine: Engine, stop: Arc<AtomicBool>) -> u64 {
+    let mut next = 2_000_000;
+    while !stop.load(Ordering::Relaxed) {
+        let count = 1 + mixed(next) % 3;
+        session.exec("BEGIN").await;
+        session.exec(&LogRow::insert(&traffic(next, count), engine, Version::V1_0_0Rc24)).await;
+        sleep(Duration::from_millis(mixed(next) % 200)).await;
+        session.exec("COMMIT").await;
+        next += count;
+    }
+    next - 2_000_000
+}
+
+/// Scrapes all the time, whoever answers, and compares each page with the ones before.
+struct Scraper {
+    stop: Arc<AtomicBool>,
+    running: JoinHandle<u64>,
+}
+
+impl Scraper {
+    fn start(address: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&stop);
+        let running = tokio::spawn(async move {
+            let (page, mut highest, mut scrapes) = (Page::new(address), Samples::default(), 0);
+            while !until.load(Ordering::Relaxed) {
+                // Nobody answers while the program is dead; half an answer is none.
+                if let Some((200, text)) = page.get("/metrics").await {
+                    scrapes += u64::from(!highest.0.is_empty());
+                    never_less(&mut highest, Samples::parse(&text));
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+            scrapes
+        });
+        Self { stop, running }
+    }
+
+    /// Ends it; it must have seen enough, and nothing fall.
+    async fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let scrapes = self.running.await.expect("no counter fell");
+        assert!(scrapes > 30, "only {scrapes} pages with counts were compared");
+    }
+}
+
+/// Compares the counters of a page with those shown before, which are replaced by it.
+fn never_less(highest: &mut Samples, mut now: Samples) {
+    now.0.retain(|series, _| is_lasting_counter(series));
+    for (series, before) in &highest.0 {
+        let value = now.get(series).unwrap_or_else(|| panic!("{series} was {before} and has disappeared"));
+        assert!(value >= *before, "{series} fell from {before} to {value}");
+    }
+    *highest = now;
+}
+
+/// Counters and the parts of histograms, but for the count of failed polls, which is about this process only.
+fn is_lasting_counter(series: &str) -> bool {
+    let name = series.split('{').next().unwrap_or_default();
+    let counts = ["_total", "_bucket", "_count", "_sum"].iter().any(|end| name.ends_with(end));
+    counts && name != "token_monitor_tail_errors_total"
+}

@@ -1,0 +1,117 @@
+//! What the documents promise and a program can try: the users of the README, and the table of variables.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use token_monitor::config::Flags;
+
+use crate::schema::Version;
+use crate::servers::{Database, Engine};
+use crate::support::{Folder, command, flags};
+
+const README: &str = include_str!("../../README.md");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+
+/// The statements of the SQL example that holds `mark`.
+fn example(mark: &str) -> Vec<&'static str> {
+    let blocks = README.split("```sql\n").skip(1).filter_map(|block| block.split("```").next());
+    let block = blocks.into_iter().find(|block| block.contains(mark)).expect("an example in the README");
+    block.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).collect()
+}
+
+/// Exit code and words of `check` on a database.
+fn check(database_url: &str) -> (Option<i32>, String) {
+    let folder = Folder::new();
+    let output =
+        command(&flags(database_url, &folder.path())).arg("check").output().expect("the binary runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs the README's statements for a user of the database's own name, and `check` as that user.
+async fn check_as_documented_user(engine: Engine, mark: &str) {
+    let database = Database::create(engine, Version::V1_0_0Rc24).await;
+    let user = format!("u_{}", database.name());
+    for statement in example(mark) {
+        let statement = statement.replace("token_monitor", &user).replace("new-api", &database.name());
+        database.exec(&statement).await;
+    }
+    let (scheme, rest) = database.url.split_once("://").expect("a URL");
+    let (_, address) = rest.split_once('@').expect("a user");
+    let (code, said) = check(&format!("{scheme}://{user}:password@{address}"));
+    for statement in match engine {
+        Engine::Postgres => vec![format!("DROP OWNED BY {user}"), format!("DROP ROLE {user}")],
+        _ => vec![format!("DROP USER '{user}'@'%'")],
+    } {
+        database.exec(&statement).await;
+    }
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("the user may only read").count(), 2, "{said}");
+    assert!(!said.contains("warn"), "{said}");
+    // The server's administrator may do anything, which is said but is no failure.
+    let (code, said) = check(&database.url);
+    assert_eq!((code, said.matches("the user may write").count()), (Some(0), 2), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_mysql_user_has_the_rights_it_needs_and_no_more() {
+    check_as_documented_user(Engine::MySql, "CREATE USER").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_postgresql_user_has_the_rights_it_needs_and_no_more() {
+    check_as_documented_user(Engine::Postgres, "CREATE ROLE").await;
+}
+
+/// Every document of ours, with its path from the root.
+fn documents() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name)).to_vec();
+    for folder in ["docs", "docs/adr"] {
+        let files = std::fs::read_dir(root.join(folder))
+            .expect("a folder")
+            .map(|entry| entry.expect("a file").path());
+        paths.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("a document"))).collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut links = 0;
+    for (path, text) in documents() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let target = path.parent().expect("a folder").join(link);
+            assert!(link.contains("://") || target.exists(), "{} links to {link}", path.display());
+            links += 1;
+        }
+    }
+    assert!(links > 10, "{links} links found");
+}
+
+#[test]
+fn the_code_map_names_every_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let library = std::fs::read_to_string(root.join("src/lib.rs")).expect("the library");
+    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the document");
+    let map = map.split("## A row").next().expect("the code map");
+    for module in library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')) {
+        assert!(map.contains(&format!("`{module}`")), "ARCHITECTURE.md does not name {module}");
+    }
+}
+
+#[test]
+fn every_variable_is_documented_and_no_other() {
+    let output = command(&Flags::default()).arg("--help").output().expect("the binary runs");
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let known: BTreeSet<&str> =
+        help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next()).collect();
+    assert!(known.len() > 20, "{help}");
+    let is_variable =
+        |word: &&str| word.contains('_') || ["LISTEN", "HISTORY", "TIMEZONE", "LANGUAGE"].contains(word);
+    let shouts = |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+    let documented: BTreeSet<&str> =
+        CONFIGURATION.split('`').skip(1).step_by(2).filter(shouts).filter(is_variable).collect();
+    // Names of new-api's own variables, and the pattern of the others.
+    let foreign = BTreeSet::from(["LOG_SQL_DSN", "NAME_FILE", "SQLITE_PATH", "SQL_DSN"]);
+    assert_eq!(documented.difference(&foreign).copied().collect::<BTreeSet<_>>(), known);
+}
