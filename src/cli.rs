@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{self, Config, Flags, Problem, Settings};
+use crate::config::{self, Config, Flags, Problem, Problems, Settings};
 use crate::{check, demo, lifecycle, telemetry};
 
 /// Exit code of wrong usage or configuration.
@@ -89,9 +89,12 @@ pub fn refuse(problems: &[Problem]) -> ExitCode {
 fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("token-monitor: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast::<Problems>() {
+            Ok(Problems(problems)) => refuse(&problems),
+            Err(error) => {
+                eprintln!("token-monitor: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }

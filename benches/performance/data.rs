@@ -95,7 +95,7 @@ fn rows(count: usize) -> impl Iterator<Item = Row> {
     let per_second = count as f64 * 1.3 / (to - from) as f64;
     demo::history(7, from, to, per_second).take(count).enumerate().map(|(index, mut row)| {
         row.channel_id = i64::try_from(index % CHANNELS).unwrap_or(0) + 1;
-        row.model_name = format!("{}-{}", row.model_name, index / CHANNELS % MODELS).into();
+        row.model_name = format!("model-{}", index / CHANNELS % MODELS).into();
         row
     })
 }

@@ -31,7 +31,7 @@ async fn run() -> anyhow::Result<()> {
         .unwrap_or(2_000_000);
     let folder = data::folder()?;
     println!("{rows} rows, {} cores", std::thread::available_parallelism()?);
-    let mut table = Vec::new();
+    let mut table = measure::Results::default();
 
     for engine in Engine::ALL {
         eprintln!("{engine}: filling the tables");
@@ -50,10 +50,7 @@ async fn run() -> anyhow::Result<()> {
     table.push(freshness(&folder)?);
     table.push(idle(&folder)?);
 
-    println!("\n| work | measured | reference | ratio | target |\n|---|---|---|---|---|");
-    for row in table {
-        println!("{row}");
-    }
+    println!("{table}");
     Ok(())
 }
 
@@ -111,7 +108,7 @@ async fn polls(small: &Table, big: &Table, folder: &std::path::Path) -> anyhow::
 /// Scrapes of a page of 10,000 series, in turn with a server that only copied the same bytes.
 fn scrapes(folder: &std::path::Path) -> anyhow::Result<Vec<Row>> {
     let table = Table::fill_labels(folder, "scrape", 190)?;
-    let mut process = monitor::Process::start(&table.url, &folder.join("scrape.db"), "200ms")?;
+    let mut process = monitor::Process::start(&table.url, &folder.join("scrape-monitor.db"), "200ms")?;
     process.wait_ready()?;
     let page = process.get("/metrics", "application/openmetrics-text")?;
     let series = page.lines().filter(|line| !line.starts_with('#')).count();
@@ -147,7 +144,7 @@ fn scrapes(folder: &std::path::Path) -> anyhow::Result<Vec<Row>> {
 fn freshness(folder: &std::path::Path) -> anyhow::Result<Row> {
     let interval = Duration::from_millis(500);
     let table = Table::fill_labels(folder, "fresh", 20)?;
-    let mut process = monitor::Process::start(&table.url, &folder.join("fresh.db"), "500ms")?;
+    let mut process = monitor::Process::start(&table.url, &folder.join("fresh-monitor.db"), "500ms")?;
     process.wait_ready()?;
     let mut waits = Vec::new();
     for _ in 0..60 {
@@ -166,7 +163,7 @@ fn freshness(folder: &std::path::Path) -> anyhow::Result<Row> {
 /// Processor use of the binary with ten rows a second and a scrape every fifteen seconds.
 fn idle(folder: &std::path::Path) -> anyhow::Result<Row> {
     let table = Table::fill_labels(folder, "idle", 100)?;
-    let mut process = monitor::Process::start(&table.url, &folder.join("idle.db"), "2s")?;
+    let mut process = monitor::Process::start(&table.url, &folder.join("idle-monitor.db"), "2s")?;
     process.wait_ready()?;
     let writer = table.keep_writing(10);
     std::thread::sleep(Duration::from_secs(5));

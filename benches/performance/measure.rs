@@ -2,6 +2,28 @@
 
 use std::fmt;
 
+/// The table; each line is also told when it is known.
+#[derive(Default)]
+pub struct Results(Vec<Row>);
+
+impl Results {
+    pub fn push(&mut self, row: Row) {
+        eprintln!("{row}");
+        self.0.push(row);
+    }
+
+    pub fn extend(&mut self, rows: Vec<Row>) {
+        rows.into_iter().for_each(|row| self.push(row));
+    }
+}
+
+impl fmt::Display for Results {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n| work | measured | reference | ratio | target |\n|---|---|---|---|---|")?;
+        self.0.iter().try_for_each(|row| writeln!(f, "{row}"))
+    }
+}
+
 /// A line of the table.
 pub struct Row {
     pub work: String,

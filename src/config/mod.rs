@@ -103,6 +103,11 @@ impl fmt::Display for Problem {
     }
 }
 
+/// All that is wrong, where an error is wanted.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct Problems(pub Vec<Problem>);
+
 /// Shortest and longest pause between polls.
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
 /// Longest wait for late rows; what is waited for is kept in memory.

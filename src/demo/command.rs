@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Demo, Options};
 use crate::app::App;
 use crate::clock::Clock;
-use crate::config::{Config, Flags, Settings};
+use crate::config::{Config, Flags, Problems, Settings};
 use crate::lifecycle::{self, Lifecycle};
 
 /// Where the demo listens unless LISTEN says otherwise: nobody else can reach it, so it needs no password.
@@ -18,7 +18,7 @@ const LISTEN: &str = "127.0.0.1:3002";
 /// Runs the demo until a signal. `flags` other than those of databases and admin API are respected.
 ///
 /// # Errors
-/// If the stand-in or the monitor cannot run.
+/// If the stand-in or the monitor cannot run; [`Problems`] if the configuration is wrong.
 pub async fn run(flags: &Flags) -> anyhow::Result<()> {
     let clock = Clock::system();
     let options = Options::default();
@@ -43,9 +43,8 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
         ),
         ..flags.clone()
     };
-    let config = Settings::from_flags(&flags)
-        .and_then(|settings| Config::resolve(&settings))
-        .map_err(|problems| anyhow::anyhow!(join(&problems)))?;
+    let config =
+        Settings::from_flags(&flags).and_then(|settings| Config::resolve(&settings)).map_err(Problems)?;
 
     let stop = CancellationToken::new();
     lifecycle::stop_on_signals(stop.clone())?;
@@ -64,10 +63,6 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
     life.spawn("demo traffic", demo.run(move || clock.unix(), stop.clone()));
     app.spawn(&mut life, &stop);
     life.run().await
-}
-
-fn join(problems: &[crate::config::Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn announce(monitor: SocketAddr, admin: SocketAddr, database: &std::path::Path) {

@@ -37,6 +37,15 @@ pub struct RawLogs {
     pub at_end: bool,
 }
 
+/// Parsed rows.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The rows in their order.
+    pub records: Vec<LogRecord>,
+    /// The end of the log was reached.
+    pub at_end: bool,
+}
+
 /// What parsing a row depends on.
 #[derive(Debug, Clone, Copy)]
 struct Schema {
@@ -233,9 +242,9 @@ impl RawLogs {
         self.rows.get(self.rows.len().checked_sub(1)?).map(|row| row.int(0))
     }
 
-    /// Times of the rows, unix seconds.
-    pub fn created_at(&self) -> impl Iterator<Item = i64> + '_ {
-        self.rows.iter().map(|row| row.int(1))
+    /// Parses all rows.
+    pub fn parse(&self) -> Batch {
+        Batch { records: self.records().collect(), at_end: self.at_end }
     }
 
     /// Parses the rows, one at a time.

@@ -12,10 +12,12 @@ mod work;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::TailConfig;
+use crate::newapi::logs::Batch;
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Checkpoint, Loaded, Position, Store, StoreError};
@@ -30,7 +32,7 @@ const BATCH_ROWS: u32 = 2_000;
 const INLINE_ROWS: usize = 200;
 
 /// A catch-up commits at least this often.
-const COMMIT_EVERY: Duration = Duration::from_secs(2);
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// A catch-up tells how far it is this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -263,26 +265,28 @@ impl Tailer {
             work = self.reread(reader, work).await?;
             batch = reader.from_id(work.position.last_id, BATCH_ROWS).await?;
         }
-        let committed = Instant::now();
-        // A full batch is counted while the next one is read.
+        let began = Instant::now();
+        let mut parsed = Batch::default();
+        // While one full batch is counted, the next is parsed, and the one after it read.
         while !batch.at_end {
             let next = batch.last_id().unwrap_or(work.position.last_id);
-            let (counted, read) = tokio::join!(
-                tokio::task::spawn_blocking(move || work.count(&batch)),
+            let (counted, parsing, read) = tokio::join!(
+                spawn_blocking(move || work.count(&parsed)),
+                spawn_blocking(move || batch.parse()),
                 reader.from_id(next, BATCH_ROWS)
             );
-            work = counted?;
-            batch = read?;
+            (work, parsed, batch) = (counted?, parsing?, read?);
             self.report(&work);
-            if committed.elapsed() >= COMMIT_EVERY {
+            if began.elapsed() >= COMMIT_EVERY {
+                work = spawn_blocking(move || work.count(&parsed)).await?;
                 self.commit(work, false).await?;
                 return Ok(Progress::MoreWaiting);
             }
         }
-        work = if batch.len() <= INLINE_ROWS {
-            work.count(&batch)
+        work = if parsed.records.len() + batch.len() <= INLINE_ROWS {
+            work.count(&parsed).count(&batch.parse())
         } else {
-            tokio::task::spawn_blocking(move || work.count(&batch)).await?
+            spawn_blocking(move || work.count(&parsed).count(&batch.parse())).await?
         };
         work = self.probe(reader, work).await?;
         self.commit(work, true).await?;
@@ -391,7 +395,7 @@ impl Tailer {
             || work.usage.changes().relabelled
             || work.position != self.position;
         if dirty {
-            work = tokio::task::spawn_blocking(move || {
+            work = spawn_blocking(move || {
                 let checkpoint = Checkpoint {
                     position: &work.position,
                     usage: &work.usage,

@@ -101,11 +101,19 @@ impl Seen {
     pub fn insert(&mut self, id: i64, print: u64) {
         self.highest = self.highest.max(id);
         self.pending.push((id, print));
-        if self.pending.len() >= 2 * MIN_ROWS + MAX_ROWS / 2 {
-            self.pending.drain(..self.pending.len() - MIN_ROWS);
+        if self.pending.len() >= MAX_ROWS {
+            self.pending.drain(..MAX_ROWS / 2);
         }
         if !self.gaps.is_empty() {
             self.fill(id);
+        }
+    }
+
+    /// Forgets all but the last rows since the commit: rows that are so old that nothing else will come between
+    /// them are remembered only for the case that the table is changed under us.
+    pub fn forget_old(&mut self) {
+        if self.pending.len() > 2 * MIN_ROWS {
+            self.pending.drain(..self.pending.len() - MIN_ROWS);
         }
     }
 
@@ -194,10 +202,7 @@ impl Seen {
 
     /// What a commit at `now` must add, and the numbers of the chunks that it may drop.
     pub fn commit(&mut self, now: i64) -> (Option<Chunk>, Vec<i64>) {
-        let mut rows = std::mem::take(&mut self.pending);
-        if rows.len() > MAX_ROWS / 2 {
-            rows.drain(..rows.len() - MIN_ROWS);
-        }
+        let rows = std::mem::take(&mut self.pending);
         let chunk = (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows });
         if let Some(chunk) = &chunk {
             for (id, print) in &chunk.rows {
