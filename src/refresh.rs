@@ -32,7 +32,7 @@ impl Refresher {
     pub fn new(database: Database, store: Store, state: State) -> Result<Self, StoreError> {
         let names = store.channel_names()?;
         state.update_facts(|facts| facts.channel_names = Arc::new(names));
-        let source = database.address().to_owned();
+        let source = database.engine().to_string();
         state.update_directory(|directory| directory.source = source);
         Ok(Self { database, store, state })
     }

@@ -62,7 +62,7 @@ pub struct TailStatus {
     pub progress: f64,
     /// Which optional columns the log has; empty until they are known.
     pub features: Vec<(&'static str, bool)>,
-    /// Where the log is, without credentials.
+    /// The engine that the log is on. Its address is nobody's business who may see the open pages.
     pub source: String,
     /// The beginning of the history, unix seconds.
     pub history_from: i64,
@@ -75,7 +75,7 @@ pub struct DirectoryStatus {
     pub ready: bool,
     /// What is wrong now.
     pub error: Option<String>,
-    /// Where it is, without credentials.
+    /// The engine it is on.
     pub source: String,
 }
 

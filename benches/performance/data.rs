@@ -246,7 +246,6 @@ impl Table {
             transaction.commit()?;
             return Ok(());
         }
-        let group = if self.engine == Engine::MariaDb { "`group`" } else { "\"group\"" };
         let values: Vec<String> = rows(count)
             .map(|row| {
                 format!(
@@ -266,7 +265,6 @@ impl Table {
             })
             .collect();
         self.sql(&format!("INSERT INTO logs (created_at,type,quota,model_name,prompt_tokens,completion_tokens,use_time,channel_id,token_id,request_id,other) VALUES {};", values.join(",")), true)?;
-        let _ = group;
         Ok(())
     }
 

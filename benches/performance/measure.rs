@@ -13,7 +13,9 @@ impl Results {
     }
 
     pub fn extend(&mut self, rows: Vec<Row>) {
-        rows.into_iter().for_each(|row| self.push(row));
+        for row in rows {
+            self.push(row);
+        }
     }
 }
 

@@ -165,6 +165,8 @@ impl Follower {
     /// Adds rows, then times the round that reads them.
     pub async fn poll(&mut self, table: &Table, rows: usize) -> anyhow::Result<Duration> {
         table.insert(rows)?;
+        // What the writer left to the disk is not part of a poll, but its commit would wait for it.
+        ensure!(Command::new("sync").status()?.success(), "sync failed");
         let began = Instant::now();
         self.tailer.tick().await?;
         Ok(began.elapsed())

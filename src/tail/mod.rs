@@ -145,10 +145,11 @@ impl Tailer {
         if !position.source.is_empty() && position.source != source {
             tracing::warn!(before = position.source, now = source, "the log has another address than before");
         }
+        let engine = database.engine().to_string();
         state.update_tail(|tail| {
             tail.started_at = now;
             tail.caught_up = caught_up;
-            tail.source = source;
+            tail.source = engine;
             tail.history_from = position.history_from;
         });
         let seen = Some(Seen::restore(late_window, seen, position.last_id, position.holes_from));
