@@ -9,6 +9,7 @@ pub mod seen;
 mod reread;
 mod work;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,9 @@ const INLINE_ROWS: usize = 200;
 
 /// A catch-up commits at least this often.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a round may go on after the signal to stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// A catch-up tells how far it is this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -102,6 +106,8 @@ pub struct Tailer {
     /// None after a failed round, whose memory is not that of the checkpoint.
     seen: Option<Seen>,
     catch_up: Option<CatchUp>,
+    /// Ends a long round early.
+    stop: CancellationToken,
 }
 
 /// A long read from the beginning.
@@ -112,6 +118,15 @@ struct CatchUp {
     target_id: i64,
     rows: u64,
     reported: Instant,
+}
+
+/// Waits for a round. After `stop` it may still commit what it has, but not wait for a database that is away; what
+/// was not committed is read again after the next start.
+async fn finish<T>(mut round: Pin<Box<impl Future<Output = T>>>, stop: &CancellationToken) -> Option<T> {
+    match stop.run_until_cancelled(&mut round).await {
+        Some(result) => Some(result),
+        None => tokio::time::timeout(STOP_PATIENCE, round).await.ok(),
+    }
 }
 
 impl CatchUp {
@@ -165,16 +180,17 @@ impl Tailer {
             usage,
             seen,
             catch_up: None,
+            stop: CancellationToken::new(),
         })
     }
 
     /// Follows the log until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        self.stop = stop.clone();
         self.wait_for_directory(&stop).await;
         let mut failures = 0_u32;
         while !stop.is_cancelled() {
-            // A commit in flight ends on its thread; anything else is read again after the next start.
-            let Some(round) = stop.run_until_cancelled(Box::pin(self.tick())).await else { break };
+            let Some(round) = finish(Box::pin(self.tick()), &stop).await else { break };
             let pause = match round {
                 Ok(progress) => {
                     self.succeeded(progress, failures);
@@ -278,7 +294,7 @@ impl Tailer {
             );
             (work, parsed, batch) = (counted?, parsing?, read?);
             self.report(&work);
-            if began.elapsed() >= COMMIT_EVERY {
+            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
                 work = spawn_blocking(move || work.count(&parsed)).await?;
                 self.commit(work, false).await?;
                 return Ok(Progress::MoreWaiting);
