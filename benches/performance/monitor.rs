@@ -126,8 +126,15 @@ impl Copier {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { continue };
-                let mut request = [0; 1024];
-                let _ = stream.read(&mut request);
+                // The whole request: a connection that is closed with something unread is reset.
+                let mut request = Vec::new();
+                let mut part = [0; 1024];
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read(&mut part) {
+                        Ok(read) if read > 0 => request.extend_from_slice(&part[..read]),
+                        _ => break,
+                    }
+                }
                 let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&bytes));
             }
         });
