@@ -140,7 +140,7 @@ impl Default for LogRow {
 }
 
 /// The columns that can be written, in the order of [`LogRow::literals`].
-const COLUMNS: [&str; 23] = [
+pub const COLUMNS: [&str; 23] = [
     "id",
     "user_id",
     "created_at",

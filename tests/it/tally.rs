@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::schema::Version;
+use crate::schema::{COLUMNS, Version};
 use crate::servers::{Database, Engine};
 use crate::support::{Page, Samples};
 
@@ -425,29 +425,6 @@ fn error_type(other: &Value) -> &str {
 
 /// The columns of `logs` that may be NULL, as this version has them.
 pub fn nullable_columns(version: Version, engine: Engine) -> Vec<String> {
-    let all = [
-        "user_id",
-        "created_at",
-        "type",
-        "content",
-        "username",
-        "token_name",
-        "model_name",
-        "quota",
-        "prompt_tokens",
-        "completion_tokens",
-        "use_time",
-        "elapsed_time",
-        "is_stream",
-        "channel_id",
-        "channel_name",
-        "token_id",
-        "group",
-        "ip",
-        "request_id",
-        "upstream_request_id",
-        "other",
-        "system_prompt_reset",
-    ];
-    all.into_iter().filter(|name| version.has_column(name)).map(|name| engine.identifier(name)).collect()
+    let all = COLUMNS.into_iter().filter(|name| *name != "id" && version.has_column(name));
+    all.map(|name| engine.identifier(name)).collect()
 }
