@@ -6,11 +6,13 @@ CREATE TABLE state (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- The counts of one label set; both columns are JSON, see src/usage/series.rs.
+-- The counts of one label set: labels as JSON, cells packed by postcard (src/usage/series.rs). With a rowid, so that
+-- what belongs together stays on one page when the counts grow.
 CREATE TABLE series (
-    labels TEXT PRIMARY KEY,
-    cells  TEXT NOT NULL
-) WITHOUT ROWID;
+    id     INTEGER PRIMARY KEY,
+    labels TEXT NOT NULL UNIQUE,
+    cells  BLOB NOT NULL
+);
 
 -- Models that once had an answered request: their names may stand in the error metrics.
 CREATE TABLE models (

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::cli;
 use crate::config::{Config, Flags, Settings};
 use crate::newapi::dsn::Engine;
+use crate::newapi::logs::is_one_api;
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::Store;
 
@@ -99,7 +100,7 @@ async fn check_log(database: &Database, report: &mut Report) {
     };
     match reader.last_id().await {
         Ok(last) => {
-            let kind = if reader.columns().is_one_api() { "One API" } else { "new-api" };
+            let kind = if is_one_api(reader.columns()) { "One API" } else { "new-api" };
             let rows = last.map_or("no rows yet".to_owned(), |id| format!("rows up to id {id}"));
             report.ok("log database", format!("{}: {kind}'s log, {rows}", database.address()));
         }

@@ -20,6 +20,8 @@ pub mod telemetry;
 pub mod newapi;
 pub mod store;
 
+pub mod detail;
+
 pub mod refresh;
 pub mod state;
 pub mod tail;

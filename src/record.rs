@@ -3,6 +3,7 @@
 //! Nothing here knows a column name, a database or the time: [`crate::newapi`] makes a [`LogRecord`] out of a
 //! row, and [`crate::usage`] decides from [`LogRecord::class`] what it adds to.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -10,9 +11,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 /// new-api's id of a channel. 0 stands on rows that never reached one.
 pub type ChannelId = i64;
 
-/// A row of the log. Absent columns and NULLs have become 0 or the empty string.
+/// A row of the log. Absent columns and NULLs have become 0 or the empty string. Texts are borrowed from the rows
+/// as they were read: copying them would take longer than counting them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct LogRecord {
+pub struct LogRecord<'a> {
     /// The table's primary key.
     pub id: i64,
     /// Unix seconds at the *end* of the request, by the clock of the gateway node that wrote the row.
@@ -22,15 +24,15 @@ pub struct LogRecord {
     /// The channel of the (last) attempt.
     pub channel_id: ChannelId,
     /// The model that was asked for.
-    pub model: String,
+    pub model: Cow<'a, str>,
     /// Billing group.
-    pub group: String,
+    pub group: Cow<'a, str>,
     /// Name of the API token.
-    pub token_name: String,
+    pub token_name: Cow<'a, str>,
     /// Id of the API token, 0 on rows that new-api writes by itself.
     pub token_id: i64,
     /// Name of the user.
-    pub username: String,
+    pub username: Cow<'a, str>,
     /// Money in new-api's own unit.
     pub quota: i64,
     /// `prompt_tokens` as written, which means different things for different providers: see [`Request`].
@@ -42,7 +44,7 @@ pub struct LogRecord {
     /// Whether the answer was streamed.
     pub stream: bool,
     /// The per-request key, empty before v0.10.8.
-    pub request_id: String,
+    pub request_id: Cow<'a, str>,
     /// What the `other` column told.
     pub other: Other,
     /// What was wrong with the row; it counts all the same.
@@ -265,7 +267,7 @@ pub const CHANNEL_TEST_TOKEN: &str = "模型测试";
 /// Longest duration that is believed, so that one absurd row cannot stretch a histogram: a week.
 const MAX_DURATION_MS: i64 = 7 * 24 * 3600 * 1000;
 
-impl LogRecord {
+impl LogRecord<'_> {
     /// Decides what the row counts as: the table of DESIGN section 4.
     pub fn class(&self) -> Class {
         match self.kind {

@@ -33,7 +33,13 @@ async fn run() -> anyhow::Result<()> {
     println!("{rows} rows, {} cores", std::thread::available_parallelism()?);
     let mut table = measure::Results::default();
 
-    for engine in Engine::ALL {
+    let parts: Vec<String> = std::env::var_os("BENCH_PARTS")
+        .and_then(|parts| parts.into_string().ok())
+        .map(|parts| parts.split_whitespace().map(str::to_lowercase).collect())
+        .unwrap_or_default();
+    let wanted = |part: &str| parts.is_empty() || parts.contains(&part.to_lowercase());
+
+    for engine in Engine::ALL.into_iter().filter(|engine| wanted(&engine.to_string())) {
         eprintln!("{engine}: filling the tables");
         let small = Table::fill(engine, &folder, "small", SMALL)?;
         let big = Table::fill(engine, &folder, "big", rows)?;
@@ -44,11 +50,18 @@ async fn run() -> anyhow::Result<()> {
         small.remove()?;
         big.remove()?;
     }
-    eprintln!("scraping");
-    table.extend(scrapes(&folder)?);
-    eprintln!("freshness and idle cost");
-    table.push(freshness(&folder)?);
-    table.push(idle(&folder)?);
+    if wanted("scrape") {
+        eprintln!("scraping");
+        table.extend(scrapes(&folder)?);
+    }
+    if wanted("freshness") {
+        eprintln!("freshness");
+        table.push(freshness(&folder)?);
+    }
+    if wanted("idle") {
+        eprintln!("idle cost");
+        table.push(idle(&folder)?);
+    }
 
     println!("{table}");
     Ok(())

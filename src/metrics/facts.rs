@@ -162,7 +162,7 @@ impl Collector {
             Value::Histogram(histogram) => {
                 let bounds = leaf.family().bounds();
                 if cell.held {
-                    self.histogram(metrics, &labels, &Histogram::new(bounds.len()), bounds)
+                    self.histogram(metrics, &labels, &Histogram::default(), bounds)
                 } else {
                     self.histogram(metrics, &labels, histogram, bounds)
                 }

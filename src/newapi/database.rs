@@ -3,6 +3,8 @@
 //! Every read of the program goes through [`Database::read`]: short, bounded in rows by its SQL and in bytes
 //! here, in no transaction of its own, on a session that may not write.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
+use super::columns::{Columns, Kind, quote};
 use super::dsn::{Dsn, Engine, Target};
 use super::sqlite::SqliteFile;
 
@@ -35,11 +38,32 @@ pub struct Query {
     /// SQL whose result columns are first `ints` integers, then `texts` texts.
     pub sql: String,
     /// Values of the `?`, in order.
-    pub params: Vec<i64>,
+    pub params: Vec<Param>,
     /// Leading result columns that are integers.
     pub ints: usize,
     /// Result columns after them, which are texts.
     pub texts: usize,
+}
+
+/// A value for a `?`.
+#[derive(Debug, Clone)]
+pub enum Param {
+    /// A number.
+    Int(i64),
+    /// A text.
+    Text(String),
+}
+
+impl From<i64> for Param {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<&str> for Param {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
 }
 
 /// Rows as they came, packed: integers in one list, texts in one buffer.
@@ -117,10 +141,10 @@ impl<'a> RowRef<'a> {
     }
 
     /// The same as text; what is not UTF-8 is replaced.
-    pub fn text(&self, column: usize) -> String {
+    pub fn text(&self, column: usize) -> Cow<'a, str> {
         let bytes = self.bytes(column);
         // The lossy way is several times slower, and almost nothing needs it.
-        str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes).into_owned(), str::to_owned)
+        str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
     }
 }
 
@@ -264,10 +288,7 @@ impl Database {
 
     /// `name` quoted as an identifier.
     pub fn quote(&self, name: &str) -> String {
-        match self.engine {
-            Engine::MySql => format!("`{name}`"),
-            Engine::Sqlite | Engine::Postgres => format!("\"{name}\""),
-        }
+        quote(self.engine, name)
     }
 
     /// Reads rows.
@@ -292,26 +313,30 @@ impl Database {
         })
     }
 
-    /// Names of the columns of `table`, in order.
+    /// The columns of `table`.
     ///
     /// # Errors
     /// [`Reason::MissingTable`] if it is not there.
-    pub async fn columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
+    pub async fn columns(&self, table: &str) -> Result<Columns, ReadError> {
         let sql = format!("SELECT * FROM {} WHERE 1 = 0", self.quote(table));
         let read = async {
             let result = match &self.pool {
-                Pool::Sqlite(file) => return file.columns(sql).await,
-                Pool::MySql(pool) => describe(pool, sql).await,
-                Pool::Postgres(pool) => describe(pool, sql).await,
+                Pool::Sqlite(file) => {
+                    let names = file.columns(sql).await?;
+                    return Ok(names.into_iter().map(|name| (name, Kind::Other)).collect());
+                }
+                Pool::MySql(pool) => describe(pool, sql, self.engine).await,
+                Pool::Postgres(pool) => describe(pool, sql, self.engine).await,
             };
             match result {
-                Ok(names) => Ok(names),
+                Ok(kinds) => Ok(kinds),
                 Err(error) => Err(self.explain(&error).await),
             }
         };
-        tokio::time::timeout(READ_TIMEOUT, read)
+        let kinds = tokio::time::timeout(READ_TIMEOUT, read)
             .await
-            .unwrap_or_else(|_| Err(ReadError::new(Reason::Timeout, "no answer in time")))
+            .unwrap_or_else(|_| Err(ReadError::new(Reason::Timeout, "no answer in time")))?;
+        Ok(Columns::new(self.engine, kinds))
     }
 
     /// The kind of a failure. When a PostgreSQL server is full or starting, the pool tries again until its time is
@@ -362,31 +387,39 @@ impl Database {
     }
 }
 
-async fn describe<D>(pool: &sqlx::Pool<D>, sql: String) -> Result<Vec<String>, sqlx::Error>
+async fn describe<D>(
+    pool: &sqlx::Pool<D>,
+    sql: String,
+    engine: Engine,
+) -> Result<BTreeMap<String, Kind>, sqlx::Error>
 where
     D: sqlx::Database,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    use sqlx::{Column, SqlSafeStr, Statement};
+    use sqlx::{Column, SqlSafeStr, Statement, TypeInfo};
     let mut connection = pool.acquire().await?;
     let statement = (&mut *connection).prepare(AssertSqlSafe(sql).into_sql_str()).await?;
-    Ok(statement.columns().iter().map(|column| column.name().to_owned()).collect())
+    let kind = |column: &D::Column| Kind::of(engine, column.type_info().name());
+    Ok(statement.columns().iter().map(|column| (column.name().to_owned(), kind(column))).collect())
 }
 
 async fn read_mysql(pool: &MySqlPool, query: &Query) -> Result<Rows, sqlx::Error> {
     let mut statement = sqlx::query(AssertSqlSafe(query.sql.clone()));
     for param in &query.params {
-        statement = statement.bind(*param);
+        statement = match param {
+            Param::Int(number) => statement.bind(*number),
+            Param::Text(text) => statement.bind(text.as_str()),
+        };
     }
     let mut rows = Rows::new(query);
     let mut connection = pool.acquire().await?;
     let mut stream = (&mut *connection).fetch(statement);
     while let Some(row) = stream.try_next().await? {
         for column in 0..query.ints {
-            rows.push_int(row.try_get_unchecked::<i64, _>(column)?);
+            rows.push_int(row.try_get_unchecked::<Option<i64>, _>(column)?.unwrap_or(0));
         }
         for column in query.ints..query.ints + query.texts {
-            rows.push_text(row.try_get_unchecked::<&[u8], _>(column)?);
+            rows.push_text(row.try_get_unchecked::<Option<&[u8]>, _>(column)?.unwrap_or_default());
         }
         if rows.end_row() {
             break;
@@ -399,17 +432,20 @@ async fn read_postgres(pool: &PgPool, query: &Query) -> Result<Rows, sqlx::Error
     // A statement that stays prepared breaks behind a pooler that hands sessions around.
     let mut statement = sqlx::query(AssertSqlSafe(numbered(&query.sql))).persistent(false);
     for param in &query.params {
-        statement = statement.bind(*param);
+        statement = match param {
+            Param::Int(number) => statement.bind(*number),
+            Param::Text(text) => statement.bind(text.as_str()),
+        };
     }
     let mut rows = Rows::new(query);
     let mut connection = pool.acquire().await?;
     let mut stream = (&mut *connection).fetch(statement);
     while let Some(row) = stream.try_next().await? {
         for column in 0..query.ints {
-            rows.push_int(row.try_get_unchecked::<i64, _>(column)?);
+            rows.push_int(row.try_get_unchecked::<Option<i64>, _>(column)?.unwrap_or(0));
         }
         for column in query.ints..query.ints + query.texts {
-            rows.push_text(row.try_get_unchecked::<&[u8], _>(column)?);
+            rows.push_text(row.try_get_unchecked::<Option<&[u8]>, _>(column)?.unwrap_or_default());
         }
         if rows.end_row() {
             break;
@@ -477,8 +513,8 @@ mod tests {
         }
         assert_eq!(rows.len(), 3);
         let texts: Vec<_> = rows.iter().map(|row| (row.text(0), row.text(1))).collect();
-        assert_eq!(texts[0], ("x".into(), String::new()));
-        assert_eq!(texts[1], (String::new(), "long text".into()));
+        assert_eq!(texts[0], ("x".into(), "".into()));
+        assert_eq!(texts[1], ("".into(), "long text".into()));
         assert_eq!(texts[2], ("\0".into(), "é".into()));
         assert_eq!(rows.get(2).unwrap().int(1), -2);
         assert!(rows.get(3).is_none());

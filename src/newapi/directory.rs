@@ -79,9 +79,8 @@ impl Directory {
     }
 
     async fn read_channels(&mut self, database: &Database) -> Result<(), ReadError> {
-        let columns: HashSet<String> = database.columns("channels").await?.into_iter().collect();
-        let int = |name: &str| int_expression(database, name, columns.contains(name));
-        let text = |name: &str| text_expression(database, name, columns.contains(name));
+        let columns = database.columns("channels").await?;
+        let (int, text) = (|name: &str| columns.int(name), |name: &str| columns.text(name));
         let ints =
             ["id", "type", "status", "used_quota", "response_time", "test_time", "balance_updated_time"];
         let texts = ["name", "group", "tag", "balance", "models"];
@@ -103,9 +102,9 @@ impl Directory {
                     response_time_seconds: tested_at.map(|_| row.int(4).max(0) as f64 / 1000.0),
                     tested_at,
                     balance_usd: (balance != 0.0 || row.int(6) > 0).then_some(balance),
-                    name: row.text(0),
-                    group: row.text(1),
-                    tag: row.text(2),
+                    name: row.text(0).into_owned(),
+                    group: row.text(1).into_owned(),
+                    tag: row.text(2).into_owned(),
                 },
             );
         }
@@ -127,8 +126,8 @@ impl Directory {
         let rows = database.read(Query { sql, params: vec![], ints: 1, texts: 2 }).await?;
         for row in rows.iter() {
             let enabled = u32::try_from(row.int(0)).unwrap_or(0);
-            self.models.insert(row.text(1));
-            self.abilities.insert((row.text(0), row.text(1)), enabled);
+            self.models.insert(row.text(1).into_owned());
+            self.abilities.insert((row.text(0).into_owned(), row.text(1).into_owned()), enabled);
         }
         Ok(())
     }
@@ -148,7 +147,7 @@ impl Directory {
         for row in rows.iter() {
             let value =
                 row.text(1).trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value > 0.0);
-            match (row.text(0).as_str(), value) {
+            match (row.text(0).as_ref(), value) {
                 ("QuotaPerUnit", Some(value)) => self.quota_per_unit = value,
                 ("USDExchangeRate", Some(value)) => self.usd_exchange_rate = value,
                 (name, None) => {
@@ -158,27 +157,6 @@ impl Directory {
             }
         }
         Ok(())
-    }
-}
-
-fn int_expression(database: &Database, name: &str, present: bool) -> String {
-    let quoted = if present { database.quote(name) } else { "0".to_owned() };
-    match database.engine() {
-        Engine::Postgres => format!("COALESCE({quoted}, 0)::bigint"),
-        Engine::MySql => format!("CAST(COALESCE({quoted}, 0) AS SIGNED)"),
-        Engine::Sqlite => quoted,
-    }
-}
-
-fn text_expression(database: &Database, name: &str, present: bool) -> String {
-    if !present {
-        return "''".to_owned();
-    }
-    let quoted = database.quote(name);
-    match database.engine() {
-        Engine::Postgres => format!("COALESCE({quoted}::text, '')"),
-        Engine::MySql => format!("COALESCE(CAST({quoted} AS CHAR), '')"),
-        Engine::Sqlite => format!("COALESCE({quoted}, '')"),
     }
 }
 

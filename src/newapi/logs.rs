@@ -1,15 +1,13 @@
 //! Reading the `logs` table: its columns are found, its rows come in the order of their ids.
 
-use std::collections::BTreeSet;
-
-use super::database::{Database, Query, ReadError, RowRef, Rows};
-use super::dsn::Engine;
+use super::columns::Columns;
+use super::database::{Database, Param, Query, ReadError, RowRef, Rows};
 use super::other;
 use crate::record::{Defect, LogRecord};
 
-/// Integer columns of a read, in order: see [`Columns::ints`].
+/// Integer columns of a read, in order: see [`ints`].
 const INTS: usize = 10;
-/// Text columns of a read, in order: see [`Columns::texts`].
+/// Text columns of a read, in order: see [`texts`].
 const TEXTS: usize = 6;
 
 /// How far the clocks of gateway nodes may be apart when the beginning of the history is looked for.
@@ -22,27 +20,12 @@ pub struct LogReader {
     columns: Columns,
 }
 
-/// Which columns this installation has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Columns {
-    present: BTreeSet<String>,
-}
-
 /// Rows of the log as they came; parsing them is left to whoever counts them, on another core.
 #[derive(Debug)]
 pub struct RawLogs {
     rows: Rows,
     schema: Schema,
     /// Fewer rows came than were asked for, so the end was reached.
-    pub at_end: bool,
-}
-
-/// Parsed rows.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// The rows in their order.
-    pub records: Vec<LogRecord>,
-    /// The end of the log was reached.
     pub at_end: bool,
 }
 
@@ -53,65 +36,32 @@ struct Schema {
     has_other: bool,
 }
 
-impl Columns {
-    /// One API has `elapsed_time` in milliseconds where new-api has `use_time` in seconds.
-    pub fn is_one_api(&self) -> bool {
-        self.has("elapsed_time") && !self.has("use_time")
-    }
+/// One API has `elapsed_time` in milliseconds where new-api has `use_time` in seconds.
+pub fn is_one_api(columns: &Columns) -> bool {
+    columns.has("elapsed_time") && !columns.has("use_time")
+}
 
-    /// Whether `logs` has the column.
-    pub fn has(&self, name: &str) -> bool {
-        self.present.contains(name)
-    }
+/// The integer columns of a read.
+fn ints(columns: &Columns) -> [String; INTS] {
+    let duration = if is_one_api(columns) { "elapsed_time" } else { "use_time" };
+    [
+        "id",
+        "created_at",
+        "type",
+        "channel_id",
+        "token_id",
+        "quota",
+        "prompt_tokens",
+        "completion_tokens",
+        duration,
+        "is_stream",
+    ]
+    .map(|name| columns.int(name))
+}
 
-    fn ints(&self, database: &Database) -> Vec<String> {
-        let duration = if self.is_one_api() { "elapsed_time" } else { "use_time" };
-        [
-            "id",
-            "created_at",
-            "type",
-            "channel_id",
-            "token_id",
-            "quota",
-            "prompt_tokens",
-            "completion_tokens",
-            duration,
-            "is_stream",
-        ]
-        .into_iter()
-        .map(|name| self.int(database, name))
-        .collect()
-    }
-
-    fn texts(&self, database: &Database) -> Vec<String> {
-        ["model_name", "group", "token_name", "username", "request_id", "other"]
-            .into_iter()
-            .map(|name| {
-                if self.has(name) {
-                    format!("COALESCE({}, '')", database.quote(name))
-                } else {
-                    "''".to_owned()
-                }
-            })
-            .collect()
-    }
-
-    /// An expression that is a 64-bit integer on every engine, whatever the column is.
-    fn int(&self, database: &Database, name: &str) -> String {
-        let quoted = database.quote(name);
-        match (self.has(name), database.engine()) {
-            (false, Engine::Postgres) => "0::bigint".to_owned(),
-            (false, Engine::MySql) => "CAST(0 AS SIGNED)".to_owned(),
-            (false, Engine::Sqlite) => "0".to_owned(),
-            (true, Engine::Sqlite) => quoted,
-            (true, Engine::MySql) => format!("CAST(COALESCE({quoted}, 0) AS SIGNED)"),
-            // A boolean here, a number on installations that were moved over from MySQL.
-            (true, Engine::Postgres) if name == "is_stream" => {
-                format!("CASE WHEN {quoted}::text IN ('true', 't', '1') THEN 1 ELSE 0 END::bigint")
-            }
-            (true, Engine::Postgres) => format!("COALESCE({quoted}, 0)::bigint"),
-        }
-    }
+/// The text columns of a read.
+fn texts(columns: &Columns) -> [String; TEXTS] {
+    ["model_name", "group", "token_name", "username", "request_id", "other"].map(|name| columns.text(name))
 }
 
 impl LogReader {
@@ -120,16 +70,16 @@ impl LogReader {
     /// # Errors
     /// If it is not there or cannot be read.
     pub async fn discover(database: Database) -> Result<Self, ReadError> {
-        let present: BTreeSet<String> = database.columns("logs").await?.into_iter().collect();
+        let columns = database.columns("logs").await?;
         for needed in ["id", "created_at", "type"] {
-            if !present.contains(needed) {
+            if !columns.has(needed) {
                 return Err(ReadError::new(
                     super::Reason::MissingColumn,
                     format!("table logs in {} has no column {needed}: is it new-api's?", database.address()),
                 ));
             }
         }
-        Ok(Self { database, columns: Columns { present } })
+        Ok(Self { database, columns })
     }
 
     /// Which columns there are.
@@ -148,18 +98,18 @@ impl LogReader {
     /// # Errors
     /// If the database cannot be read.
     pub async fn first_id_since(&self, since: i64) -> Result<Option<i64>, ReadError> {
-        let created_at = self.columns.int(&self.database, "created_at");
+        let created_at = self.columns.int("created_at");
         let first = self
             .numbers(
                 format!("SELECT {created_at} FROM logs WHERE created_at >= ? ORDER BY created_at LIMIT 1"),
-                vec![since],
+                vec![since.into()],
             )
             .await?;
         let Some(first) = first else { return Ok(None) };
         let until = first.saturating_add(CLOCK_SKEW_SECONDS);
         self.numbers(
             "SELECT MIN(id) FROM logs WHERE created_at >= ? AND created_at <= ?".to_owned(),
-            vec![first, until],
+            vec![first.into(), until.into()],
         )
         .await
     }
@@ -172,7 +122,7 @@ impl LogReader {
         self.numbers("SELECT id FROM logs ORDER BY id DESC LIMIT 1".to_owned(), vec![]).await
     }
 
-    async fn numbers(&self, sql: String, params: Vec<i64>) -> Result<Option<i64>, ReadError> {
+    async fn numbers(&self, sql: String, params: Vec<Param>) -> Result<Option<i64>, ReadError> {
         let rows = self.database.read(Query { sql, params, ints: 1, texts: 0 }).await?;
         Ok(rows.get(0).map(|row| row.int(0)))
     }
@@ -182,7 +132,7 @@ impl LogReader {
     /// # Errors
     /// If the database cannot be read.
     pub async fn from_id(&self, id: i64, limit: u32) -> Result<RawLogs, ReadError> {
-        self.rows("WHERE id >= ? ORDER BY id", vec![id], limit).await
+        self.rows("WHERE id >= ? ORDER BY id", vec![id.into()], limit).await
     }
 
     /// The newest rows up to `id`, newest first.
@@ -190,7 +140,7 @@ impl LogReader {
     /// # Errors
     /// If the database cannot be read.
     pub async fn newest_up_to(&self, id: i64, limit: u32) -> Result<RawLogs, ReadError> {
-        self.rows("WHERE id <= ? ORDER BY id DESC", vec![id], limit).await
+        self.rows("WHERE id <= ? ORDER BY id DESC", vec![id.into()], limit).await
     }
 
     /// Rows with these ids.
@@ -200,7 +150,12 @@ impl LogReader {
     pub async fn with_ids(&self, ids: &[i64]) -> Result<RawLogs, ReadError> {
         let marks = vec!["?"; ids.len()].join(", ");
         let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX);
-        self.rows(&format!("WHERE id IN ({marks}) ORDER BY id"), ids.to_vec(), limit).await
+        self.rows(
+            &format!("WHERE id IN ({marks}) ORDER BY id"),
+            ids.iter().copied().map(Param::Int).collect(),
+            limit,
+        )
+        .await
     }
 
     /// Ids of the rows between `first` and `last`, both included, in order.
@@ -209,18 +164,20 @@ impl LogReader {
     /// If the database cannot be read.
     pub async fn ids_between(&self, first: i64, last: i64, limit: u32) -> Result<Vec<i64>, ReadError> {
         let sql = format!("SELECT id FROM logs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT {limit}");
-        let rows = self.database.read(Query { sql, params: vec![first, last], ints: 1, texts: 0 }).await?;
+        let rows = self
+            .database
+            .read(Query { sql, params: vec![first.into(), last.into()], ints: 1, texts: 0 })
+            .await?;
         Ok(rows.iter().map(|row| row.int(0)).collect())
     }
 
-    async fn rows(&self, condition: &str, params: Vec<i64>, limit: u32) -> Result<RawLogs, ReadError> {
-        let mut select = self.columns.ints(&self.database);
-        select.extend(self.columns.texts(&self.database));
-        let sql = format!("SELECT {} FROM logs {condition} LIMIT {limit}", select.join(", "));
+    async fn rows(&self, condition: &str, params: Vec<Param>, limit: u32) -> Result<RawLogs, ReadError> {
+        let (ints, texts) = (ints(&self.columns).join(", "), texts(&self.columns).join(", "));
+        let sql = format!("SELECT {ints}, {texts} FROM logs {condition} LIMIT {limit}");
         let rows = self.database.read(Query { sql, params, ints: INTS, texts: TEXTS }).await?;
         Ok(RawLogs {
             at_end: !rows.cut && rows.len() < limit as usize,
-            schema: Schema { one_api: self.columns.is_one_api(), has_other: self.columns.has("other") },
+            schema: Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") },
             rows,
         })
     }
@@ -242,13 +199,13 @@ impl RawLogs {
         self.rows.get(self.rows.len().checked_sub(1)?).map(|row| row.int(0))
     }
 
-    /// Parses all rows.
-    pub fn parse(&self) -> Batch {
-        Batch { records: self.records().collect(), at_end: self.at_end }
+    /// When the newest row was written, unix seconds.
+    pub fn newest_at(&self) -> Option<i64> {
+        self.rows.iter().map(|row| row.int(1)).max()
     }
 
     /// Parses the rows, one at a time.
-    pub fn records(&self) -> impl Iterator<Item = LogRecord> + '_ {
+    pub fn records(&self) -> impl Iterator<Item = LogRecord<'_>> {
         self.rows.iter().map(|row| record(row, self.schema))
     }
 }
@@ -258,7 +215,7 @@ fn needs_other(kind: i64) -> bool {
     matches!(kind, 2 | 5 | 6)
 }
 
-fn record(row: RowRef<'_>, schema: Schema) -> LogRecord {
+fn record(row: RowRef<'_>, schema: Schema) -> LogRecord<'_> {
     let kind = row.int(2);
     let mut record = LogRecord {
         id: row.int(0),

@@ -2,13 +2,17 @@
 //!
 //! Never selected: `channels.key`, `tokens.key`, passwords, access tokens, and options outside a short list.
 
+pub mod columns;
 pub mod database;
 pub mod directory;
 pub mod dsn;
+pub mod entries;
 pub mod logs;
 pub mod other;
 mod sqlite;
 
+pub use columns::Columns;
 pub use database::{Database, ReadError, Reason};
 pub use directory::{Channel, Directory};
+pub use entries::Entry;
 pub use logs::LogReader;

@@ -88,7 +88,8 @@ impl Store {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let mut key: Key = parse("series.labels", row.get_ref(0)?.as_str().unwrap_or_default())?;
-            let cells: Series = parse("series.cells", row.get_ref(1)?.as_str().unwrap_or_default())?;
+            let cells: Series = postcard::from_bytes(row.get_ref(1)?.as_blob().unwrap_or_default())
+                .map_err(|error| StoreError::Damaged(format!("series.cells: {error}")))?;
             if !cells.is_sound() || key.extra.len() != stored.len() {
                 return Err(StoreError::Damaged(format!("the counts of {key:?} are not sound")));
             }
@@ -133,10 +134,15 @@ impl Store {
             if checkpoint.usage.changes().relabelled {
                 transaction.execute("DELETE FROM series", [])?;
             }
-            let mut series = transaction.prepare_cached("INSERT OR REPLACE INTO series VALUES (?1, ?2)")?;
+            let mut series = transaction.prepare_cached(
+                "INSERT INTO series (labels, cells) VALUES (?1, ?2) \
+                 ON CONFLICT (labels) DO UPDATE SET cells = excluded.cells",
+            )?;
             for key in &checkpoint.usage.changes().series {
                 if let Some(cells) = checkpoint.usage.get(key) {
-                    series.execute(params![json(key.as_ref())?, json(cells)?])?;
+                    let cells = postcard::to_allocvec(cells)
+                        .map_err(|error| StoreError::Damaged(error.to_string()))?;
+                    series.execute(params![json(key.as_ref())?, cells])?;
                 }
             }
             let mut models = transaction.prepare_cached("INSERT OR IGNORE INTO models VALUES (?1)")?;

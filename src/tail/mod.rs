@@ -13,12 +13,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::TailConfig;
-use crate::newapi::logs::Batch;
+use crate::newapi::logs::{RawLogs, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Checkpoint, Loaded, Position, Store, StoreError};
@@ -31,6 +32,9 @@ const BATCH_ROWS: u32 = 2_000;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
+
+/// Batches that wait to be counted while further ones are read.
+const QUEUED_BATCHES: usize = 2;
 
 /// A catch-up commits at least this often.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -282,32 +286,51 @@ impl Tailer {
             work = self.reread(reader, work).await?;
             batch = reader.from_id(work.position.last_id, BATCH_ROWS).await?;
         }
-        let began = Instant::now();
-        let mut parsed = Batch::default();
-        // While one full batch is counted, the next is parsed, and the one after it read.
-        while !batch.at_end {
-            let next = batch.last_id().unwrap_or(work.position.last_id);
-            let (counted, parsing, read) = tokio::join!(
-                spawn_blocking(move || work.count(&parsed)),
-                spawn_blocking(move || batch.parse()),
-                reader.from_id(next, BATCH_ROWS)
-            );
-            (work, parsed, batch) = (counted?, parsing?, read?);
-            self.report(&work);
-            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
-                work = spawn_blocking(move || work.count(&parsed)).await?;
+        if batch.at_end && batch.len() <= INLINE_ROWS {
+            work = work.count(&batch);
+        } else {
+            let at_end;
+            (work, at_end) = self.count_on_another_core(reader, work, batch).await?;
+            if !at_end {
                 self.commit(work, false).await?;
                 return Ok(Progress::MoreWaiting);
             }
         }
-        work = if parsed.records.len() + batch.len() <= INLINE_ROWS {
-            work.count(&parsed).count(&batch.parse())
-        } else {
-            spawn_blocking(move || work.count(&parsed).count(&batch.parse())).await?
-        };
         work = self.probe(reader, work).await?;
         self.commit(work, true).await?;
         Ok(Progress::AtEnd)
+    }
+
+    /// Counts `batch` and what follows it, each batch while the next ones are read. True if the end of the log was
+    /// reached, and not only the time for a commit.
+    async fn count_on_another_core(
+        &mut self,
+        reader: &LogReader,
+        mut work: Work,
+        mut batch: RawLogs,
+    ) -> Result<(Work, bool), TailError> {
+        let (began, mut rows) = (Instant::now(), 0);
+        let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
+        let counting = spawn_blocking(move || {
+            while let Some(batch) = batches.blocking_recv() {
+                work = work.count(&batch);
+            }
+            work
+        });
+        let at_end = loop {
+            let (at_end, last_id) = (batch.at_end, batch.last_id());
+            rows += batch.len() as u64;
+            // It is closed only by a panic in counting, which is told below.
+            let Ok(()) = sender.send(batch).await else { break at_end };
+            let Some(last_id) = last_id.filter(|_| !at_end) else { break at_end };
+            self.report(rows, last_id);
+            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
+                break false;
+            }
+            batch = reader.from_id(last_id, BATCH_ROWS).await?;
+        };
+        drop(sender);
+        Ok((counting.await?, at_end))
     }
 
     async fn reader(&mut self) -> Result<LogReader, ReadError> {
@@ -323,7 +346,7 @@ impl Tailer {
             ("group", columns.has("group")),
             ("token_id", columns.has("token_id")),
             ("other", columns.has("other")),
-            ("millisecond_duration", columns.is_one_api()),
+            ("millisecond_duration", is_one_api(columns)),
         ];
         self.state.update_tail(|tail| tail.features = features.to_vec());
         self.reader = Some(reader.clone());
@@ -462,16 +485,17 @@ impl Tailer {
         });
     }
 
-    fn report(&mut self, work: &Work) {
+    /// Tells how far a catch-up is: `rows` of this round were read, the last one with `last_id`.
+    fn report(&mut self, rows: u64, last_id: i64) {
         let Some(catch_up) = &mut self.catch_up else { return };
         if catch_up.reported.elapsed() < REPORT_EVERY {
             return;
         }
         catch_up.reported = Instant::now();
         let seconds = catch_up.began.elapsed().as_secs_f64().max(0.001);
-        let rows = catch_up.rows + work.rows;
+        let rows = catch_up.rows + rows;
         let span = (catch_up.target_id - catch_up.first_id).max(1) as f64;
-        let progress = ((work.position.last_id - catch_up.first_id) as f64 / span).clamp(0.0, 1.0);
+        let progress = ((last_id - catch_up.first_id) as f64 / span).clamp(0.0, 1.0);
         let left = if progress > 0.0 { seconds / progress - seconds } else { 0.0 };
         self.state.update_tail(|tail| tail.progress = progress);
         tracing::info!(

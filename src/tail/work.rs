@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::seen::Seen;
 use crate::newapi::Directory;
-use crate::newapi::logs::{Batch, RawLogs};
+use crate::newapi::logs::RawLogs;
 use crate::record::LogRecord;
 use crate::store::Position;
 use crate::usage::{Context, Rules, Usage};
@@ -46,9 +46,9 @@ impl Work {
     }
 
     /// Counts rows that follow the last known one.
-    pub(super) fn count(mut self, batch: &Batch) -> Self {
+    pub(super) fn count(mut self, batch: &RawLogs) -> Self {
         let remember_gaps = self.gaps_may_fill(batch);
-        for record in &batch.records {
+        for record in batch.records() {
             let mut known_before = self.position.last_id;
             if record.id <= known_before {
                 continue;
@@ -65,7 +65,7 @@ impl Work {
             self.position.anchor = Some(print);
             if !self.seen.knows(record.id, print) {
                 self.seen.insert(record.id, print);
-                self.observe(record);
+                self.observe(&record);
             }
         }
         if !remember_gaps {
@@ -91,7 +91,7 @@ impl Work {
         }
     }
 
-    fn observe(&mut self, record: &LogRecord) {
+    fn observe(&mut self, record: &LogRecord<'_>) {
         if !self.position.caught_up && record.created_at < self.position.history_from {
             return;
         }
@@ -114,11 +114,11 @@ impl Work {
 
     /// Holes between old rows are permanent: whatever was to fill them would have been there by now. At the
     /// end of the log the age of a row says little, because its clock may be wrong.
-    fn gaps_may_fill(&self, batch: &Batch) -> bool {
+    fn gaps_may_fill(&self, batch: &RawLogs) -> bool {
         if batch.at_end {
             return true;
         }
-        let newest = batch.records.iter().map(|record| record.created_at).max().unwrap_or(i64::MAX);
+        let newest = batch.newest_at().unwrap_or(i64::MAX);
         newest >= (self.now_ms - self.late_window_ms) / 1000 - CLOCK_SKEW_SECONDS
     }
 }

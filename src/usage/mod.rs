@@ -8,14 +8,16 @@
 pub mod histogram;
 pub mod series;
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Class, Defect, LogRecord, Request};
 use histogram::Exemplar;
-use series::Addition;
+use series::{Addition, KeyRef};
 pub use series::{Cell, Family, Key, Leaf, OTHER, Series, Value};
 
 /// Row types with a label value of their own; others share one.
@@ -55,12 +57,14 @@ impl ExtraLabel {
         }
     }
 
-    fn value(self, record: &LogRecord) -> String {
+    fn value<'a>(self, record: &'a LogRecord<'_>) -> Cow<'a, str> {
         match self {
-            Self::Group => record.group.clone(),
-            Self::Token => record.token_name.clone(),
-            Self::User => record.username.clone(),
-            Self::Key => record.other.multi_key_index.map(|index| index.to_string()).unwrap_or_default(),
+            Self::Group => Cow::Borrowed(&record.group),
+            Self::Token => Cow::Borrowed(&record.token_name),
+            Self::User => Cow::Borrowed(&record.username),
+            Self::Key => {
+                record.other.multi_key_index.map(|index| index.to_string()).unwrap_or_default().into()
+            }
         }
     }
 }
@@ -141,7 +145,7 @@ pub struct Usage {
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Keys of touched series.
-    pub series: HashSet<Arc<Key>>,
+    pub series: Vec<Arc<Key>>,
     /// Names that joined the known models.
     pub models: Vec<String>,
     /// The label dimensions changed, so what is stored must go.
@@ -228,32 +232,33 @@ impl Usage {
     }
 
     /// Counts one row.
-    pub fn observe(&mut self, record: &LogRecord, context: &Context<'_>) {
+    pub fn observe(&mut self, record: &LogRecord<'_>, context: &Context<'_>) {
         self.count_row(record);
         let class = record.class();
         if class == Class::Unrelated {
             return;
         }
-        let key = self.key(record, &class, context);
-        let mut additions = Additions::default();
-        match &class {
-            Class::Request(request) => additions.request(record, request, context),
-            Class::Settlement { consumed, refunded } => additions.money(*consumed, *refunded, context),
-            Class::Refund { refunded } => additions.money(0, *refunded, context),
-            Class::ChannelTest => additions.add(Leaf::Plain(Family::ChannelTests), 1.0),
+        let extra: Vec<Cow<'_, str>> =
+            context.rules.extra_labels.iter().map(|label| label.value(record)).collect();
+        let model = self.model(record, &class, context);
+        let mut key = KeyRef { channel_id: record.channel_id, model, extra: &extra };
+        self.add_to(&key, context, |series| match &class {
+            Class::Request(request) => series.request(record, request, context),
+            Class::Settlement { consumed, refunded } => series.money(*consumed, *refunded, context),
+            Class::Refund { refunded } => series.money(0, *refunded, context),
+            Class::ChannelTest => series.add(Leaf::Plain(Family::ChannelTests), 1.0),
             Class::FailedAttempt { status_code, error_type } => {
-                additions.add(Leaf::Errors(status_code.unwrap_or(0), *error_type), 1.0);
+                series.add(Leaf::Errors(status_code.unwrap_or(0), *error_type), 1.0);
             }
             Class::Unrelated => {}
-        }
-        self.apply(&key, additions.list, context);
+        });
         for channel_id in record.failovers() {
-            let failed = Arc::new(Key { channel_id: Some(channel_id), ..key.as_ref().clone() });
-            self.apply(&failed, vec![(Leaf::Plain(Family::Failovers), Addition::Count(1.0))], context);
+            key.channel_id = channel_id;
+            self.add_to(&key, context, |series| series.add(Leaf::Plain(Family::Failovers), 1.0));
         }
     }
 
-    fn count_row(&mut self, record: &LogRecord) {
+    fn count_row(&mut self, record: &LogRecord<'_>) {
         let totals = &mut self.totals;
         let row_type = usize::try_from(record.kind).map_or(ROW_TYPES, |kind| kind.min(ROW_TYPES));
         totals.rows[row_type] += 1;
@@ -267,30 +272,22 @@ impl Usage {
         totals.saw_stream_status |= record.other.stream_status.is_some();
     }
 
-    /// The label set of a row. Anyone with an API key can write any model name into the error log, so a name
-    /// counts by itself only if a channel offers it or a request for it was answered.
-    fn key(&mut self, record: &LogRecord, class: &Class, context: &Context<'_>) -> Arc<Key> {
-        let plausible = record.model.len() <= MAX_MODEL_BYTES;
+    /// The model's label. Anyone with an API key can write any model name into the error log, so a name counts by
+    /// itself only if a channel offers it or a request for it was answered.
+    fn model<'a>(&mut self, record: &'a LogRecord<'_>, class: &Class, context: &Context<'_>) -> &'a str {
+        let model: &str = &record.model;
         let trusted = match class {
             Class::FailedAttempt { .. } | Class::Refund { .. } => {
-                record.model.is_empty()
-                    || self.known_models.contains(&record.model)
-                    || context.offered_models.contains(&record.model)
+                model.is_empty()
+                    || self.known_models.contains(model)
+                    || context.offered_models.contains(model)
             }
             _ => true,
         };
         if matches!(class, Class::Request(_)) {
-            self.learn_model(&record.model);
+            self.learn_model(model);
         }
-        let key = Key {
-            channel_id: Some(record.channel_id),
-            model: if trusted && plausible { record.model.clone() } else { OTHER.to_owned() },
-            extra: context.rules.extra_labels.iter().map(|label| label.value(record)).collect(),
-        };
-        match self.series.get_key_value(&key) {
-            Some((known, _)) => Arc::clone(known),
-            None => Arc::new(key),
-        }
+        if trusted && model.len() <= MAX_MODEL_BYTES { model } else { OTHER }
     }
 
     fn learn_model(&mut self, model: &str) {
@@ -300,44 +297,51 @@ impl Usage {
         }
     }
 
-    /// Adds to the cells of `key`; a leaf that its family has no room for goes to the family's `_other`.
-    fn apply(&mut self, key: &Arc<Key>, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
-        let mut overflow = Vec::new();
-        let (mut admitted, mut hint) = (false, 0);
-        let series = self.series.entry(Arc::clone(key)).or_default();
-        for (leaf, addition) in additions {
-            let family = leaf.family();
-            let size = &mut self.sizes[family.index()];
-            let place = series.place(leaf, hint);
-            let is_new = place.is_err();
-            if is_new && *size >= context.rules.max_series {
-                self.totals.overflow[family.index()] += 1;
-                overflow.push((Leaf::Overflow(family), addition));
-                continue;
+    /// Lets `work` add to the cells of `key`; a leaf that its family has no room for goes to the family's `_other`.
+    fn add_to(&mut self, key: &KeyRef<'_>, context: &Context<'_>, work: impl FnOnce(&mut Adding<'_>)) {
+        let mut fresh = Series::default();
+        let found = self.series.get_key_value_mut(key);
+        let (known, series) = match found {
+            Some((known, series)) => (Some(known), Arc::make_mut(series)),
+            None => (None, &mut fresh),
+        };
+        let mut adding = Adding {
+            series,
+            sizes: &mut self.sizes,
+            held: &mut self.held,
+            max_series: context.rules.max_series,
+            live: context.live,
+            version: self.version,
+            hint: 0,
+            admitted: false,
+            overflow: Vec::new(),
+        };
+        work(&mut adding);
+        let Adding { series, admitted, overflow, .. } = adding;
+        if admitted && series.touched != self.version {
+            series.touched = self.version;
+            let known = known.cloned().unwrap_or_else(|| Arc::new(key.to_key()));
+            if !self.series.contains_key(&known) {
+                self.series.insert(Arc::clone(&known), Arc::new(fresh));
             }
-            admitted = true;
-            *size += usize::from(is_new);
-            self.held += usize::from(is_new && context.live);
-            Arc::make_mut(series).cell_at(leaf, place, context.live, self.version).apply(addition, leaf);
-            hint = place.unwrap_or_else(|at| at) + 1;
-        }
-        if admitted {
-            mark(&mut self.changes.series, key);
-        } else if series.is_empty() {
-            self.series.remove(key);
+            self.changes.series.push(known);
         }
         if !overflow.is_empty() {
-            self.apply_overflow(overflow, context);
+            self.add_to_overflow(overflow, context);
         }
     }
 
-    fn apply_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
+    fn add_to_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
         let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
-        mark(&mut self.changes.series, &key);
-        let series = Arc::make_mut(self.series.entry(key).or_default());
+        let series = Arc::make_mut(self.series.entry(Arc::clone(&key)).or_default());
         for (leaf, addition) in additions {
+            self.totals.overflow[leaf.family().index()] += 1;
             self.held += usize::from(context.live && !series.has(leaf));
             series.cell(leaf, context.live, self.version).apply(addition, leaf);
+        }
+        if series.touched != self.version {
+            series.touched = self.version;
+            self.changes.series.push(key);
         }
     }
 
@@ -351,8 +355,12 @@ impl Usage {
         let mut released = 0;
         for (key, series) in &mut self.series {
             if series.cells().any(|(_, cell)| cell.held && cell.born <= seen) {
-                self.changes.series.insert(Arc::clone(key));
-                for cell in Arc::make_mut(series).cells_mut() {
+                let series = Arc::make_mut(series);
+                if series.touched != self.version {
+                    series.touched = self.version;
+                    self.changes.series.push(Arc::clone(key));
+                }
+                for cell in series.cells_mut() {
                     if cell.held && cell.born <= seen {
                         cell.held = false;
                         released += 1;
@@ -365,26 +373,44 @@ impl Usage {
     }
 }
 
-fn mark(changed: &mut HashSet<Arc<Key>>, key: &Arc<Key>) {
-    if !changed.contains(key) {
-        changed.insert(Arc::clone(key));
-    }
+/// Adds what one row counts as to the cells of its label set.
+struct Adding<'a> {
+    series: &'a mut Series,
+    sizes: &'a mut [usize; Family::ALL.len()],
+    held: &'a mut usize,
+    max_series: usize,
+    live: bool,
+    version: u64,
+    /// Where the next cell probably is: additions come in the order of cells.
+    hint: usize,
+    admitted: bool,
+    overflow: Vec<(Leaf, Addition)>,
 }
 
-/// What one row adds to the cells of its label set.
-#[derive(Debug, Default)]
-struct Additions {
-    list: Vec<(Leaf, Addition)>,
-}
-
-impl Additions {
+impl Adding<'_> {
     fn add(&mut self, leaf: Leaf, amount: f64) {
-        self.list.push((leaf, Addition::Count(amount)));
+        self.put(leaf, Addition::Count(amount));
     }
 
-    fn request(&mut self, record: &LogRecord, request: &Request, context: &Context<'_>) {
+    #[inline]
+    fn put(&mut self, leaf: Leaf, addition: Addition) {
+        let size = &mut self.sizes[leaf.family().index()];
+        let place = self.series.place(leaf, self.hint);
+        if place.is_err() {
+            if *size >= self.max_series {
+                self.overflow.push((leaf.overflow(), addition));
+                return;
+            }
+            *size += 1;
+            *self.held += usize::from(self.live);
+        }
+        self.admitted = true;
+        self.series.cell_at(leaf, place, self.live, self.version).apply(addition, leaf);
+        self.hint = place.unwrap_or_else(|at| at) + 1;
+    }
+
+    fn request(&mut self, record: &LogRecord<'_>, request: &Request, context: &Context<'_>) {
         // In the order of the cells of a series.
-        self.list.reserve(16);
         for (family, tokens) in [
             (Family::InputTokens, request.input_tokens),
             (Family::OutputTokens, request.output_tokens),
@@ -417,14 +443,14 @@ impl Additions {
         }
     }
 
-    fn time(&mut self, leaf: Leaf, seconds: f64, record: &LogRecord, context: &Context<'_>) {
+    fn time(&mut self, leaf: Leaf, seconds: f64, record: &LogRecord<'_>, context: &Context<'_>) {
         let exemplar = (record.created_at >= context.exemplars_since).then(|| Exemplar {
             log_id: record.id,
-            request_id: record.request_id.as_str().into(),
+            request_id: record.request_id.as_ref().into(),
             value: seconds,
             at: record.created_at,
         });
-        self.list.push((leaf, Addition::Observation(seconds, exemplar)));
+        self.put(leaf, Addition::Observation(seconds, exemplar));
     }
 }
 

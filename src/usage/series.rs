@@ -1,5 +1,10 @@
 //! The counts of one label set: what families there are, and the cells they are made of. Pure.
 
+use std::borrow::Cow;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use hashbrown::Equivalent;
 use serde::{Deserialize, Serialize};
 
 use super::ExtraLabel;
@@ -10,7 +15,7 @@ use crate::record::{ChannelId, ErrorType, Outcome};
 pub const OTHER: &str = "_other";
 
 /// The labels that every traffic family has.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key {
     /// The channel, or nothing for the series that sums what exceeds a cap.
     pub channel_id: Option<ChannelId>,
@@ -18,6 +23,54 @@ pub struct Key {
     pub model: String,
     /// Values of the opted-in labels, in the order of `EXTRA_LABELS`.
     pub extra: Vec<String>,
+}
+
+/// The same with borrowed texts, to look a key up without making one.
+#[derive(Debug)]
+pub(super) struct KeyRef<'a> {
+    pub(super) channel_id: ChannelId,
+    pub(super) model: &'a str,
+    pub(super) extra: &'a [Cow<'a, str>],
+}
+
+// Written out for both, so that equal keys have equal hashes whatever `derive` does.
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_key(self.channel_id, &self.model, &self.extra, state);
+    }
+}
+
+impl Hash for KeyRef<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_key(Some(self.channel_id), self.model, self.extra, state);
+    }
+}
+
+fn hash_key(channel_id: Option<ChannelId>, model: &str, extra: &[impl AsRef<str>], state: &mut impl Hasher) {
+    channel_id.hash(state);
+    model.hash(state);
+    for value in extra {
+        value.as_ref().hash(state);
+    }
+}
+
+impl Equivalent<Arc<Key>> for KeyRef<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
+        key.channel_id == Some(self.channel_id)
+            && key.model == self.model
+            && key.extra.iter().eq(self.extra.iter().map(AsRef::as_ref))
+    }
+}
+
+impl KeyRef<'_> {
+    /// A key of its own.
+    pub(super) fn to_key(&self) -> Key {
+        Key {
+            channel_id: Some(self.channel_id),
+            model: self.model.to_owned(),
+            extra: self.extra.iter().map(|value| value.clone().into_owned()).collect(),
+        }
+    }
 }
 
 impl Key {
@@ -135,16 +188,21 @@ impl Leaf {
             Self::Errors(..) => Family::Errors,
         }
     }
+
+    /// The leaf that sums what its family could not hold.
+    #[must_use]
+    pub fn overflow(self) -> Self {
+        Self::Overflow(self.family())
+    }
 }
 
 /// What a cell counts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
 pub enum Value {
     /// A counter.
     Number(f64),
-    /// A histogram.
-    Histogram(Box<Histogram>),
+    /// A histogram, shared with the state before until something is added to it.
+    Histogram(Arc<Histogram>),
 }
 
 /// A value and whether it may be shown yet.
@@ -154,7 +212,6 @@ pub struct Cell {
     pub value: Value,
     /// Shown as 0 until a scrape has seen it so, because Prometheus takes the first sample of a series for
     /// its beginning: what it holds by then would be lost to `increase()`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
     /// The version of [`super::Usage`] that showed it first; counts from 0 in every process.
     #[serde(skip)]
@@ -163,10 +220,12 @@ pub struct Cell {
 
 /// All cells of one label set, ordered by leaf.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct Series {
     /// Few, so a sorted list is the fastest map.
     cells: Vec<(Leaf, Cell)>,
+    /// The version of [`super::Usage`] that changed it last.
+    #[serde(skip)]
+    pub(super) touched: u64,
 }
 
 impl Series {
@@ -199,11 +258,8 @@ impl Series {
             Ok(at) => at,
             Err(at) => {
                 let bounds = leaf.family().bounds();
-                let value = if bounds.is_empty() {
-                    Value::Number(0.0)
-                } else {
-                    Value::Histogram(Box::new(Histogram::new(bounds.len())))
-                };
+                let value =
+                    if bounds.is_empty() { Value::Number(0.0) } else { Value::Histogram(Arc::default()) };
                 self.cells.insert(at, (leaf, Cell { value, held, born }));
                 at
             }
@@ -233,7 +289,7 @@ impl Series {
             mine.held &= cell.held;
             match (&mut mine.value, &cell.value) {
                 (Value::Number(mine), Value::Number(number)) => *mine += number,
-                (Value::Histogram(mine), Value::Histogram(histogram)) => mine.merge(histogram),
+                (Value::Histogram(mine), Value::Histogram(histogram)) => Arc::make_mut(mine).merge(histogram),
                 _ => {}
             }
         }
@@ -246,7 +302,7 @@ impl Series {
                 Value::Number(number) => leaf.family().bounds().is_empty() && number.is_finite(),
                 Value::Histogram(histogram) => {
                     let bounds = leaf.family().bounds().len();
-                    bounds > 0 && histogram.buckets.len() == bounds + 1
+                    bounds > 0 && histogram.buckets[bounds + 1..].iter().all(|count| *count == 0)
                 }
             })
     }
@@ -267,7 +323,7 @@ impl Cell {
         match (&mut self.value, addition) {
             (Value::Number(number), Addition::Count(amount)) => *number += amount,
             (Value::Histogram(histogram), Addition::Observation(seconds, exemplar)) => {
-                histogram.observe(seconds, leaf.family().bounds(), exemplar);
+                Arc::make_mut(histogram).observe(seconds, leaf.family().bounds(), exemplar);
             }
             _ => debug_assert!(false, "{leaf:?} cannot hold this"),
         }

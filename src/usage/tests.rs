@@ -11,13 +11,13 @@ fn context<'a>(rules: &'a Rules, offered_models: &'a HashSet<String>, live: bool
     Context { rules, quota_per_unit: 500_000.0, offered_models, live, exemplars_since: 0 }
 }
 
-fn request(id: i64, channel_id: i64, model: &str) -> LogRecord {
+fn request(id: i64, channel_id: i64, model: &str) -> LogRecord<'_> {
     LogRecord {
         id,
         created_at: 1_000,
         kind: 2,
         channel_id,
-        model: model.to_owned(),
+        model: model.into(),
         quota: 250_000,
         prompt_tokens: 10,
         completion_tokens: 3,
@@ -27,7 +27,7 @@ fn request(id: i64, channel_id: i64, model: &str) -> LogRecord {
     }
 }
 
-fn error(model: &str) -> LogRecord {
+fn error(model: &str) -> LogRecord<'_> {
     LogRecord {
         kind: 5,
         quota: 0,
@@ -117,6 +117,7 @@ fn a_new_label_set_is_held_until_a_scrape_has_seen_it_as_zero() {
     let mut second = first.successor();
     second.observe(&request(1, 1, "gpt"), &context(&rules, &offered, true));
     assert!(second.has_held());
+    second.committed();
     let mut third = second.successor();
     assert!(!third.release(first.version()), "nobody has seen the second state yet");
     assert!(third.release(second.version()));

@@ -19,6 +19,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Databases, all SQL. A chunk of seen rows is stored as the tail remembers it.
     ("newapi", &["record"]),
     ("store", &["record", "tail::seen", "usage"]),
+    // A row in full, for people; pure but for the calendar.
+    ("detail", &["newapi", "record"]),
     // What the loops know, and the loops.
     ("state", &["newapi", "record", "usage"]),
     ("refresh", &["newapi", "record", "state", "store"]),

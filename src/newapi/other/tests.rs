@@ -493,10 +493,86 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Fails if the short way and the general one read `text` differently.
+fn assert_both_agree(text: &[u8]) {
+    if let Some(fields) = quick::parse(text) {
+        assert_eq!(fields.finish(), parse_any(text), "{}", String::from_utf8_lossy(text));
+    }
+}
+
+#[test]
+fn rows_as_new_api_writes_them_go_the_short_way() {
+    for text in [
+        V0_6_STREAM,
+        V0_9_MULTI_KEY,
+        V0_9_ERROR,
+        V0_11_EOF,
+        V0_13_MAPPED,
+        V0_13_CLIENT_GONE,
+        V0_13_CLAUDE,
+        RC15_ERROR,
+        RC24_RETRIED,
+        RC24_CLAUDE,
+        TASK_SUBMITTED,
+        TASK_REFUND,
+        VIOLATION,
+        "{}",
+    ] {
+        assert!(quick::parse(text.as_bytes()).is_some(), "{text}");
+        assert_both_agree(text.as_bytes());
+    }
+}
+
+#[test]
+fn what_is_unusual_is_left_to_the_general_way() {
+    for text in [
+        r#"{"cache_tokens":"5"}"#,
+        r#"{"cache_tokens":5.0}"#,
+        r#"{"cache_tokens":05}"#,
+        r#"{"cache_tokens":-5}"#,
+        r#"{"cache_tokens":9007199254740993}"#,
+        r#"{"cache_\u0074okens":5}"#,
+        r#"{"x":"a\"b"}"#,
+        r#"{"x":01}"#,
+        r#"{"x":1.}"#,
+        r#"{"x":tru}"#,
+        r#"{"x":1,}"#,
+        r#"{"x":1}x"#,
+        r#"{"x":[1,]}"#,
+        r#"{"status_code":42}"#,
+        r#"{"admin_info":null}"#,
+        r#"{"error_type":"ß"}"#,
+        "{\"x\":\"\n\"}",
+        " {}",
+        "[]",
+    ] {
+        assert!(quick::parse(text.as_bytes()).is_none(), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         parse(&bytes);
+        assert_both_agree(&bytes);
+    }
+
+    #[test]
+    fn both_ways_agree_on_any_change_of_two_bytes(
+        text in prop::sample::select(vec![V0_9_ERROR, V0_13_CLIENT_GONE, RC24_CLAUDE, RC24_RETRIED, TASK_SUBMITTED]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), prop::sample::select(b"{}[]\",:\\0123456789-.etfn x\x00\xc3".to_vec())), 1..3),
+    ) {
+        let mut text = text.as_bytes().to_vec();
+        for (at, byte) in changes {
+            let at = at.index(text.len());
+            text[at] = byte;
+        }
+        assert_both_agree(&text);
+    }
+
+    #[test]
+    fn both_ways_agree_on_any_object(json in any_json()) {
+        assert_both_agree(json.to_string().as_bytes());
     }
 
     #[test]
@@ -515,6 +591,8 @@ proptest! {
 
     #[test]
     fn what_new_api_can_write_is_read_as_it_is(other in any_other()) {
-        prop_assert_eq!(parse(to_json(&other).to_string().as_bytes()), (other, None));
+        let text = to_json(&other).to_string();
+        assert_both_agree(text.as_bytes());
+        prop_assert_eq!(parse(text.as_bytes()), (other, None));
     }
 }

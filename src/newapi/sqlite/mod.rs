@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::types::ValueRef;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database::{Query, ReadError, Reason, Rows};
+use super::database::{Param, Query, ReadError, Reason, Rows};
 
 /// How often a read is tried while a writer is at work, and the pause before each further try.
 const ATTEMPTS: u32 = 40;
@@ -224,6 +224,15 @@ fn is_transient(error: &rusqlite::Error) -> bool {
                 | ErrorCode::SchemaChanged
         )
     )
+}
+
+impl rusqlite::ToSql for Param {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        match self {
+            Self::Int(number) => number.to_sql(),
+            Self::Text(text) => text.to_sql(),
+        }
+    }
 }
 
 /// SQLite keeps what it is given: a number column may hold a text.

@@ -1,0 +1,198 @@
+//! A row of the log as lists show it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::entry::{Reading, detail_url, some};
+use super::fields::Fields;
+use super::{Context, mask};
+use crate::newapi::Entry;
+use crate::record::{ChannelId, Class, Outcome};
+
+/// Longest error text of a list, in characters; the detail has all of it.
+const LONGEST_SUMMARY: usize = 300;
+
+/// One row of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LogRow {
+    /// new-api's id of the row.
+    pub id: i64,
+    /// What all rows of one request share; null before v0.10.8.
+    pub request_id: Option<String>,
+    /// The end of the request, RFC 3339 in UTC.
+    pub created_at: String,
+    /// new-api's number of the type.
+    #[serde(rename = "type")]
+    pub kind: i64,
+    /// `topup`, `consume`, `manage`, `system`, `error`, `refund`, `login`, `test` or `unknown`.
+    pub type_name: &'static str,
+    /// The channel of the (last) attempt, 0 if there was none.
+    pub channel_id: ChannelId,
+    /// Its name today, or its last one; empty if it is not known.
+    pub channel_name: String,
+    /// The model that was asked for.
+    pub model: String,
+    /// Billing group.
+    pub group: String,
+    /// Name of the user.
+    pub username: String,
+    /// Name of the API token.
+    pub token_name: String,
+    /// Whether the answer was streamed.
+    pub stream: bool,
+    /// Seconds that the whole request took, earlier attempts included; whole ones except on One API.
+    pub duration_seconds: f64,
+    /// Seconds to the first streamed chunk; null without one.
+    pub time_to_first_token_seconds: Option<f64>,
+    /// Input tokens, cached ones included for every provider.
+    pub input_tokens: u64,
+    /// Output tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Part of the input that was read from the provider's cache, in tokens.
+    pub cache_read_tokens: u64,
+    /// Tokens written to the provider's cache.
+    pub cache_write_tokens: u64,
+    /// Charged, in new-api's own unit; on a refund, given back.
+    pub quota: i64,
+    /// The same in US dollars.
+    pub cost_usd: f64,
+    /// How it ended, or what else the row is.
+    pub outcome: RowOutcome,
+    /// HTTP status of a failed attempt.
+    pub status_code: Option<u16>,
+    /// What went wrong, in short.
+    pub error: Option<String>,
+    /// Whether it took longer than `SLOW_REQUEST_THRESHOLD`.
+    pub over_threshold: bool,
+    /// Address of the detail.
+    pub detail_url: String,
+}
+
+/// How a request ended, or what a row is that is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOutcome {
+    /// Answered in full, as far as is known.
+    Success,
+    /// Answered, but the stream broke.
+    StreamError,
+    /// Answered, but the client left.
+    ClientGone,
+    /// An attempt that failed.
+    Error,
+    /// Money given back.
+    Refund,
+    /// Money without a request: a task's settlement, a fee.
+    Settlement,
+    /// An administrator's test of a channel.
+    Test,
+    /// Top-ups, administration, logins.
+    Other,
+}
+
+impl RowOutcome {
+    pub(super) fn of(class: &Class) -> Self {
+        match class {
+            Class::Request(request) => match request.outcome {
+                Outcome::Success => Self::Success,
+                Outcome::StreamError => Self::StreamError,
+                Outcome::ClientGone => Self::ClientGone,
+            },
+            Class::FailedAttempt { .. } => Self::Error,
+            Class::Refund { .. } => Self::Refund,
+            Class::Settlement { .. } => Self::Settlement,
+            Class::ChannelTest => Self::Test,
+            Class::Unrelated => Self::Other,
+        }
+    }
+}
+
+impl LogRow {
+    /// The row of an entry.
+    pub fn new(entry: &Entry, context: &Context<'_>) -> Self {
+        Self::of(entry, &entry.read(), context)
+    }
+
+    pub(super) fn of(entry: &Entry, reading: &Reading, context: &Context<'_>) -> Self {
+        let request = &reading.request;
+        Self {
+            id: entry.id,
+            request_id: some(&entry.request_id),
+            created_at: entry.time(),
+            kind: entry.kind,
+            type_name: type_name(entry.kind, entry.one_api),
+            channel_id: entry.channel_id,
+            channel_name: context.channel_name(entry.channel_id, reading.other.channel_name.as_deref()),
+            model: mask::text(&entry.model).into_owned(),
+            group: entry.group.clone(),
+            username: entry.username.clone(),
+            token_name: mask::text(&entry.token_name).into_owned(),
+            stream: entry.stream,
+            duration_seconds: request.duration_seconds,
+            time_to_first_token_seconds: request.first_token_seconds,
+            input_tokens: request.input_tokens,
+            output_tokens: request.output_tokens,
+            cache_read_tokens: request.cache_read_tokens,
+            cache_write_tokens: request.cache_write_tokens,
+            quota: entry.quota,
+            cost_usd: context.usd(entry.quota as f64),
+            outcome: RowOutcome::of(&reading.class),
+            status_code: status_code(&reading.class),
+            error: error(entry, &reading.class).map(|error| summary(&error)),
+            over_threshold: request.duration_seconds > context.slow_over_seconds,
+            detail_url: detail_url(entry.id),
+        }
+    }
+}
+
+/// new-api's types in words.
+fn type_name(kind: i64, one_api: bool) -> &'static str {
+    match kind {
+        1 => "topup",
+        2 => "consume",
+        3 => "manage",
+        4 => "system",
+        5 if one_api => "test",
+        5 => "error",
+        6 => "refund",
+        7 => "login",
+        _ => "unknown",
+    }
+}
+
+pub(super) fn status_code(class: &Class) -> Option<u16> {
+    match class {
+        Class::FailedAttempt { status_code, .. } => *status_code,
+        _ => None,
+    }
+}
+
+/// What went wrong on a failed attempt or a broken stream.
+pub(super) fn error(entry: &Entry, class: &Class) -> Option<String> {
+    match class {
+        Class::FailedAttempt { .. } => {
+            let message = entry.message();
+            if !message.trim().is_empty() {
+                return Some(message);
+            }
+            let fields = Fields::parse(&entry.other);
+            fields.text("error_code").or_else(|| fields.text("error_type")).or(Some("no message".to_owned()))
+        }
+        Class::Request(request) if request.outcome != Outcome::Success => {
+            let fields = Fields::parse(&entry.other);
+            let stream = fields.object("stream_status");
+            let words = [stream.text("end_reason"), stream.text("end_error")];
+            let words: Vec<String> = words.into_iter().flatten().collect();
+            Some(words.join(": ")).filter(|words| !words.is_empty())
+        }
+        _ => None,
+    }
+}
+
+/// The beginning of a long text.
+pub(super) fn summary(text: &str) -> String {
+    match text.char_indices().nth(LONGEST_SUMMARY) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
