@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::{self, Parts};
+use crate::http::{self, Answers, Api, Parts};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::newapi::Database;
@@ -41,10 +41,11 @@ impl App {
             listen,
             access,
             admin: _,
-            timezone: _,
+            timezone,
             language: _,
             tail,
             rules,
+            bodies,
         } = config;
         let listener = TcpListener::bind(listen)
             .await
@@ -56,10 +57,15 @@ impl App {
         let main = Database::new(&database);
         let log = log_database.as_ref().map_or_else(|| main.clone(), Database::new);
         let refresher = Refresher::new(main, store.clone(), state.clone())?;
+        // Questions have connections of their own, so that they never keep the follower waiting.
+        let questions = Database::new(log_database.as_ref().unwrap_or(&database));
+        let (history_reader, slow) = (store.history(), rules.slow_over_seconds);
         let history = tail.history;
         let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
         let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
-        let parts = Parts::new(state, metrics.clone(), access, clock);
+        let answers = Answers::new(state.clone(), history_reader, questions, bodies, slow, timezone);
+        let api = Api::new(answers, history, clock.clone())?;
+        let parts = Parts::new(state, metrics.clone(), api, access, clock);
         Ok(Self { listener, address, parts, metrics, refresher, tailer })
     }
 

@@ -261,11 +261,87 @@ impl Outcome {
     }
 }
 
+/// How an answered request ended, or what a row is that is none: [`Class`] without its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowOutcome {
+    /// An answered request.
+    Success,
+    /// An answered request whose stream broke.
+    StreamError,
+    /// An answered request whose client left.
+    ClientGone,
+    /// A failed attempt.
+    Error,
+    /// Money given back.
+    Refund,
+    /// Money without a request.
+    Settlement,
+    /// A channel test: counts for nothing but itself.
+    Test,
+    /// No traffic: counts for nothing.
+    Other,
+}
+
+impl RowOutcome {
+    /// All of them. The history stores the place in this list: append only.
+    pub const ALL: [Self; 8] = [
+        Self::Success,
+        Self::StreamError,
+        Self::ClientGone,
+        Self::Error,
+        Self::Refund,
+        Self::Settlement,
+        Self::Test,
+        Self::Other,
+    ];
+
+    /// The outcome of a row that counts as `class`.
+    pub fn of(class: &Class) -> Self {
+        match class {
+            Class::Request(request) => match request.outcome {
+                Outcome::Success => Self::Success,
+                Outcome::StreamError => Self::StreamError,
+                Outcome::ClientGone => Self::ClientGone,
+            },
+            Class::Settlement { .. } => Self::Settlement,
+            Class::ChannelTest => Self::Test,
+            Class::FailedAttempt { .. } => Self::Error,
+            Class::Refund { .. } => Self::Refund,
+            Class::Unrelated => Self::Other,
+        }
+    }
+
+    /// As people and parameters name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::StreamError => "stream_error",
+            Self::ClientGone => "client_gone",
+            Self::Error => "error",
+            Self::Refund => "refund",
+            Self::Settlement => "settlement",
+            Self::Test => "test",
+            Self::Other => "other",
+        }
+    }
+
+    /// The one that is named so.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == text)
+    }
+
+    /// Whether the row is one answered request.
+    pub fn answered(self) -> bool {
+        matches!(self, Self::Success | Self::StreamError | Self::ClientGone)
+    }
+}
+
 /// `token_name` of new-api's channel tests ("model test").
 pub const CHANNEL_TEST_TOKEN: &str = "模型测试";
 
 /// Longest duration that is believed, so that one absurd row cannot stretch a histogram: a week.
-const MAX_DURATION_MS: i64 = 7 * 24 * 3600 * 1000;
+pub const MAX_DURATION_MS: i64 = 7 * 24 * 3600 * 1000;
 
 impl LogRecord<'_> {
     /// Decides what the row counts as: the table of DESIGN section 4.

@@ -66,6 +66,8 @@ pub struct TailStatus {
     pub source: String,
     /// The beginning of the history, unix seconds.
     pub history_from: i64,
+    /// Rows up to this id were read; higher ids that were ever read belong to a table that is gone.
+    pub last_id: i64,
 }
 
 /// How reading the directory goes.

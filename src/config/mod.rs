@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::detail::{BodySource, Join, Preset};
 use crate::newapi::dsn::Dsn;
 use crate::secret::Secret;
 use crate::telemetry::LogFormat;
@@ -44,6 +45,8 @@ pub struct Config {
     pub tail: TailConfig,
     /// Counting rows.
     pub rules: Rules,
+    /// Where bodies of requests are stored, if they are.
+    pub bodies: Option<BodySource>,
 }
 
 /// Who may read what over HTTP.
@@ -142,6 +145,7 @@ impl Config {
             history: reader.duration("HISTORY", &settings.history, HISTORIES),
         };
         let rules = reader.rules();
+        let bodies = reader.bodies();
         match database {
             Some(database) if problems.is_empty() => Ok(Self {
                 database,
@@ -154,6 +158,7 @@ impl Config {
                 language,
                 tail,
                 rules,
+                bodies,
             }),
             _ => Err(problems),
         }
@@ -333,6 +338,47 @@ impl Reader<'_> {
             }
         };
         Rules { max_series, slow_over_seconds: threshold.as_secs_f64(), extra_labels: self.extra_labels() }
+    }
+
+    fn bodies(&mut self) -> Option<BodySource> {
+        let settings = self.settings;
+        let own = [
+            ("BODY_REQUEST_COLUMN", &settings.body_request_column),
+            ("BODY_RESPONSE_COLUMN", &settings.body_response_column),
+            ("BODY_JOIN", &settings.body_join),
+        ];
+        if let Some(name) = &settings.body_preset {
+            if settings.body_table.is_some() {
+                self.problem("BODY_PRESET", "says what BODY_TABLE says as well: set one of them");
+            }
+            let Some(preset) = Preset::find(name) else {
+                let known: Vec<&str> = Preset::ALL.iter().map(|preset| preset.name).collect();
+                self.problem("BODY_PRESET", format!("`{name}` is not one of {}", known.join(", ")));
+                return None;
+            };
+            return preset.source().ok();
+        }
+        let Some(table) = &settings.body_table else {
+            for (variable, _) in own.into_iter().filter(|(_, value)| value.is_some()) {
+                self.problem(variable, "needs BODY_TABLE, the table that it is a column of");
+            }
+            return None;
+        };
+        let join = match Join::parse(settings.body_join.as_deref().unwrap_or("request_id")) {
+            Ok(join) => join,
+            Err(error) => {
+                self.problem("BODY_JOIN", error.to_string());
+                return None;
+            }
+        };
+        let (request, response) = (&settings.body_request_column, &settings.body_response_column);
+        match BodySource::new(table, request.as_deref(), response.as_deref(), join) {
+            Ok(source) => Some(source),
+            Err(error) => {
+                self.problem("BODY_TABLE", format!("{error} (BODY_REQUEST_COLUMN, BODY_RESPONSE_COLUMN)"));
+                None
+            }
+        }
     }
 
     fn extra_labels(&mut self) -> Vec<ExtraLabel> {

@@ -81,6 +81,22 @@ pub struct Flags {
     /// Label sets per metric family; what exceeds it is summed as _other [default: 2000]
     #[arg(long, env = "MAX_SERIES", global = true, value_name = "NUMBER")]
     pub max_series: Option<String>,
+    /// The fork of new-api whose table of bodies is to be shown: cppbear, liuxsh9, kill136 or apimeter
+    /// [default: none]
+    #[arg(long, env = "BODY_PRESET", global = true, value_name = "NAME")]
+    pub body_preset: Option<String>,
+    /// Table beside the log in which a fork stores bodies of requests [default: none]
+    #[arg(long, env = "BODY_TABLE", global = true, value_name = "NAME")]
+    pub body_table: Option<String>,
+    /// Its column with what the client sent
+    #[arg(long, env = "BODY_REQUEST_COLUMN", global = true, value_name = "NAME")]
+    pub body_request_column: Option<String>,
+    /// Its column with what the client got
+    #[arg(long, env = "BODY_RESPONSE_COLUMN", global = true, value_name = "NAME")]
+    pub body_response_column: Option<String>,
+    /// Its column that says to which row it belongs, log_id or request_id [default: request_id]
+    #[arg(long, env = "BODY_JOIN", global = true, value_name = "COLUMN")]
+    pub body_join: Option<String>,
     /// A bearer token that opens /metrics and nothing else
     #[arg(long, env = "METRICS_TOKEN", hide_env_values = true, global = true, value_name = "SECRET")]
     pub metrics_token: Option<String>,
@@ -122,6 +138,11 @@ pub struct Settings {
     pub slow_request_threshold: String,
     pub extra_labels: Option<String>,
     pub max_series: String,
+    pub body_preset: Option<String>,
+    pub body_table: Option<String>,
+    pub body_request_column: Option<String>,
+    pub body_response_column: Option<String>,
+    pub body_join: Option<String>,
 }
 
 impl Settings {
@@ -171,6 +192,11 @@ impl Settings {
             slow_request_threshold: or(&flags.slow_request_threshold, "5s"),
             extra_labels: text(&flags.extra_labels),
             max_series: or(&flags.max_series, "2000"),
+            body_preset: text(&flags.body_preset),
+            body_table: text(&flags.body_table),
+            body_request_column: text(&flags.body_request_column),
+            body_response_column: text(&flags.body_response_column),
+            body_join: text(&flags.body_join),
         };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use super::Context;
 use super::entry::{Reading, some};
 use super::fields::Fields;
-use crate::newapi::Entry;
 use crate::newapi::directory::provider_name;
+use crate::newapi::{Channel, Entry};
 use crate::record::ChannelId;
 
 /// The channel that a row is about.
@@ -23,7 +23,7 @@ pub struct ChannelView {
     /// Name of the provider.
     pub type_name: Option<&'static str>,
     /// What it is today.
-    pub status: ChannelState,
+    pub status: ChannelStatus,
     /// Comma list of groups.
     pub group: Option<String>,
     /// Free text by which new-api groups channels.
@@ -33,7 +33,7 @@ pub struct ChannelView {
 /// What a channel is today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ChannelState {
+pub enum ChannelStatus {
     /// Requests are routed to it.
     Enabled,
     /// Switched off by a person or by a circuit breaker.
@@ -44,6 +44,19 @@ pub enum ChannelState {
     Unknown,
     /// There is no such channel any more.
     Deleted,
+}
+
+impl ChannelStatus {
+    /// Of a channel that is known to exist, or not to.
+    pub fn of(channel: Option<&Channel>) -> Self {
+        match channel.map(|channel| channel.status) {
+            Some(1) => Self::Enabled,
+            Some(2) => Self::ManuallyDisabled,
+            Some(3) => Self::AutoDisabled,
+            Some(_) => Self::Unknown,
+            None => Self::Deleted,
+        }
+    }
 }
 
 impl ChannelView {
@@ -60,12 +73,9 @@ impl ChannelView {
         #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
         let recorded = || fields.number("channel_type").map(|kind| kind as i64);
         let kind = today.map(|channel| channel.kind).or_else(recorded);
-        let status = match (today.map(|channel| channel.status), context.channels) {
-            (Some(1), _) => ChannelState::Enabled,
-            (Some(2), _) => ChannelState::ManuallyDisabled,
-            (Some(3), _) => ChannelState::AutoDisabled,
-            (Some(_), _) | (None, None) => ChannelState::Unknown,
-            (None, Some(_)) => ChannelState::Deleted,
+        let status = match context.channels {
+            Some(_) => ChannelStatus::of(today),
+            None => ChannelStatus::Unknown,
         };
         Some(Self {
             id,

@@ -96,11 +96,8 @@ impl Entry {
         Reading { class, request, other }
     }
 
-    /// `created_at` in RFC 3339. A time that no calendar has becomes the nearest that it has.
     pub(super) fn time(&self) -> String {
-        let bounds = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
-        let second = self.created_at.clamp(bounds.0, bounds.1);
-        Timestamp::from_second(second).unwrap_or_default().to_string()
+        time(self.created_at)
     }
 
     /// What stands in `content`, without credentials and without the status that new-api puts before an error.
@@ -116,6 +113,12 @@ impl Entry {
 /// The address of the detail of the row with this id.
 pub(super) fn detail_url(id: i64) -> String {
     format!("/api/v1/logs/{id}")
+}
+
+/// Unix seconds in RFC 3339. A time that no calendar has becomes the nearest that it has.
+pub(super) fn time(second: i64) -> String {
+    let bounds = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+    Timestamp::from_second(second.clamp(bounds.0, bounds.1)).unwrap_or_default().to_string()
 }
 
 fn nothing() -> Request {

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 use super::bodies::Body;
 use super::entry::{Reading, some};
 use super::fields::Fields;
-use super::row::{RowOutcome, error, status_code};
+use super::row::{error, status_code};
 use super::{json, mask};
 use crate::newapi::Entry;
-use crate::record::Class;
+use crate::record::{Class, RowOutcome};
 
 /// What was asked. Fields that are not known are left out.
 #[derive(Debug, Clone, Serialize, ToSchema)]

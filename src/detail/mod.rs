@@ -29,16 +29,16 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 pub use bodies::{BadSource, Bodies, BodiesState, BodySource, Join, MAX_BODY, Preset};
-pub use channel::{ChannelState, ChannelView};
+pub use channel::{ChannelStatus, ChannelView};
 pub use cost::{Cost, CostPart};
 pub use entry::{Context, Surroundings};
 
 use crate::newapi::Entry;
 pub use exchange::{RequestView, ResponseView};
 pub use factors::Factor;
-pub use row::{LogRow, RowOutcome};
+pub use row::LogRow;
 pub use story::{RequestStory, StoryTotals};
-pub use timing::{Attempt, Timing};
+pub use timing::{Attempt, Timing, attempts_of};
 pub use tokens::{TokenPart, Tokens};
 
 use fields::Fields;

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::entry::{Reading, detail_url, some};
+use super::entry::{Reading, detail_url, some, time};
 use super::fields::Fields;
 use super::{Context, mask};
+use crate::history::Found;
 use crate::newapi::Entry;
-use crate::record::{ChannelId, Class, Outcome};
+use crate::record::{ChannelId, Class, Outcome, RowOutcome};
 
 /// Longest error text of a list, in characters; the detail has all of it.
 const LONGEST_SUMMARY: usize = 300;
@@ -64,47 +65,9 @@ pub struct LogRow {
     pub error: Option<String>,
     /// Whether it took longer than `SLOW_REQUEST_THRESHOLD`.
     pub over_threshold: bool,
-    /// Address of the detail.
-    pub detail_url: String,
-}
-
-/// How a request ended, or what a row is that is no request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum RowOutcome {
-    /// Answered in full, as far as is known.
-    Success,
-    /// Answered, but the stream broke.
-    StreamError,
-    /// Answered, but the client left.
-    ClientGone,
-    /// An attempt that failed.
-    Error,
-    /// Money given back.
-    Refund,
-    /// Money without a request: a task's settlement, a fee.
-    Settlement,
-    /// An administrator's test of a channel.
-    Test,
-    /// Top-ups, administration, logins.
-    Other,
-}
-
-impl RowOutcome {
-    pub(super) fn of(class: &Class) -> Self {
-        match class {
-            Class::Request(request) => match request.outcome {
-                Outcome::Success => Self::Success,
-                Outcome::StreamError => Self::StreamError,
-                Outcome::ClientGone => Self::ClientGone,
-            },
-            Class::FailedAttempt { .. } => Self::Error,
-            Class::Refund { .. } => Self::Refund,
-            Class::Settlement { .. } => Self::Settlement,
-            Class::ChannelTest => Self::Test,
-            Class::Unrelated => Self::Other,
-        }
-    }
+    /// Address of the detail; null if the row is no longer in the log.
+    #[schema(required = true)]
+    pub detail_url: Option<String>,
 }
 
 impl LogRow {
@@ -140,7 +103,41 @@ impl LogRow {
             status_code: status_code(&reading.class),
             error: error(entry, &reading.class).map(|error| summary(&error)),
             over_threshold: request.duration_seconds > context.slow_over_seconds,
-            detail_url: detail_url(entry.id),
+            detail_url: Some(detail_url(entry.id)),
+        }
+    }
+
+    /// The row as the history kept it, when it is no longer in the log or the log cannot be read.
+    pub fn kept(found: &Found, context: &Context<'_>) -> Self {
+        let money = if found.refunded > 0 { found.refunded } else { found.consumed };
+        let quota = i64::try_from(money).unwrap_or(i64::MAX);
+        let seconds = |ms: u32| f64::from(ms) / 1000.0;
+        Self {
+            id: found.id,
+            request_id: None,
+            created_at: time(found.created_at),
+            kind: if found.kind == u8::MAX { -1 } else { found.kind.into() },
+            type_name: type_name(found.kind.into(), found.outcome == RowOutcome::Test && found.kind == 5),
+            channel_id: found.channel_id,
+            channel_name: context.channel_name(found.channel_id, None),
+            model: mask::text(&found.model).into_owned(),
+            group: found.group.clone(),
+            username: found.username.clone(),
+            token_name: mask::text(&found.token_name).into_owned(),
+            stream: found.stream,
+            duration_seconds: seconds(found.duration_ms),
+            time_to_first_token_seconds: found.first_token_ms.map(seconds),
+            input_tokens: found.input_tokens,
+            output_tokens: found.output_tokens,
+            cache_read_tokens: found.cache_read_tokens,
+            cache_write_tokens: found.cache_write_tokens,
+            quota,
+            cost_usd: context.usd(quota as f64),
+            outcome: found.outcome,
+            status_code: Some(found.status_code).filter(|status| *status != 0),
+            error: None,
+            over_threshold: seconds(found.duration_ms) > context.slow_over_seconds,
+            detail_url: None,
         }
     }
 }

@@ -4,9 +4,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::timing::{Attempt, Trial, attempts};
-use super::{Context, LogRow, RowOutcome};
+use super::{Context, LogRow};
 use crate::newapi::Entry;
-use crate::record::Class;
+use crate::record::{Class, RowOutcome};
 
 /// A request with its failed attempts and its answer.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -35,6 +35,17 @@ pub struct StoryTotals {
 }
 
 impl RequestStory {
+    /// A story without rows.
+    pub fn nothing() -> Self {
+        Self {
+            request_id: String::new(),
+            outcome: RowOutcome::Other,
+            items: Vec::new(),
+            totals: StoryTotals { quota: 0, cost_usd: 0.0, duration_seconds: 0.0 },
+            channels: Vec::new(),
+        }
+    }
+
     /// The story of these rows, in whatever order they come; None if there is none.
     pub fn new(entries: &[Entry], context: &Context<'_>) -> Option<Self> {
         let request_id = entries.first()?.request_id.clone();

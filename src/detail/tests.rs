@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::newapi::directory::Channel;
 use crate::record::ChannelId;
+use crate::record::RowOutcome;
 
 const REQUEST_ID: &str = "20261123053419123456789a1b2c3d4Xy7Qk2Lm";
 
@@ -71,7 +72,7 @@ fn failed(id: i64, channel_id: ChannelId, status: u16, tried: &str) -> Entry {
         r#"{{"admin_info":{{"use_channel":{tried}}},"channel_id":{channel_id},"channel_name":"azure-eu","channel_type":3,"error_code":"rate_limit_exceeded","error_type":"openai_error","request_path":"/v1/chat/completions","status_code":{status}}}"#
     );
     Entry {
-        id: id,
+        id,
         created_at: 1_795_412_060,
         kind: 5,
         channel_id,
@@ -359,8 +360,8 @@ fn a_channel_is_deleted_only_if_the_others_are_known() {
         let surroundings = Surroundings { context, siblings: &[], bodies: Bodies::NotConfigured };
         LogDetail::new(&entry, &surroundings).channel.unwrap().status
     };
-    assert_eq!(state(world.context()), ChannelState::Deleted);
-    assert_eq!(state(Context { channels: None, ..world.context() }), ChannelState::Unknown);
+    assert_eq!(state(world.context()), ChannelStatus::Deleted);
+    assert_eq!(state(Context { channels: None, ..world.context() }), ChannelStatus::Unknown);
     let none = Entry { channel_id: 0, ..consumed("{}") };
     assert_eq!(world.detail(&none, &[], Bodies::NotConfigured).channel, None);
 }

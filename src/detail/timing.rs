@@ -48,6 +48,11 @@ pub struct Attempt {
     pub detail_url: Option<String>,
 }
 
+/// The attempts of the request that ended with this row, in the order tried. `siblings` may hold rows of others.
+pub fn attempts_of(entry: &Entry, siblings: &[Entry], context: &Context<'_>) -> Vec<Attempt> {
+    attempts(&Trial::all(entry, siblings), context)
+}
+
 impl Timing {
     pub(super) fn new(entry: &Entry, reading: &Reading, siblings: &[Entry], context: &Context<'_>) -> Self {
         let request = &reading.request;

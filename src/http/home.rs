@@ -29,7 +29,8 @@ pub(super) async fn page(State(state): State<state::State>, State(clock): State<
          <p class=\"badge {class}\">{word}</p></header>\
          <section><h2>Health</h2><table><tbody>{rows}</tbody></table></section>\
          <section><h2>Followed so far</h2><dl>{facts}</dl></section>\
-         <nav><a href=\"/metrics\">Metrics</a><a href=\"/readyz\">Readiness</a><a href=\"/healthz\">Liveness</a></nav>\
+         <nav><a href=\"/metrics\">Metrics</a><a href=\"/readyz\">Readiness</a><a href=\"/healthz\">Liveness</a>\
+         <a href=\"/api/v1/openapi.json\">API</a></nav>\
          </main></body></html>"
     ))
 }

@@ -17,7 +17,7 @@ pub(super) async fn scrape(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    guard.metrics(&headers, peer.ip()).await?;
+    guard.metrics(&headers, peer.ip()).await.map_err(IntoResponse::into_response)?;
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let format = Format::negotiate(text(header::ACCEPT));
     let agent = text(header::USER_AGENT).unwrap_or_default();

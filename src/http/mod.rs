@@ -1,16 +1,21 @@
 //! The HTTP surface: one route table, thin handlers.
 
+pub mod api;
 mod auth;
 mod health;
 mod home;
+mod json;
+mod limits;
 mod metrics;
+pub mod params;
+pub mod problem;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -20,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::Access;
 use crate::metrics::Metrics;
 use crate::state::State;
+pub use api::{Answers, Api};
 pub use auth::Guard;
 
 /// What handlers may use; each takes the part it needs.
@@ -29,6 +35,8 @@ pub struct Parts {
     pub state: State,
     /// Answers scrapes.
     pub metrics: Metrics,
+    /// Answers questions.
+    pub api: Arc<Api>,
     /// Who may read what.
     pub guard: Arc<Guard>,
     /// The time.
@@ -37,8 +45,8 @@ pub struct Parts {
 
 impl Parts {
     /// Parts with a guard made of `access`.
-    pub fn new(state: State, metrics: Metrics, access: Access, clock: Clock) -> Self {
-        Self { state, metrics, guard: Arc::new(Guard::new(access)), clock }
+    pub fn new(state: State, metrics: Metrics, api: Api, access: Access, clock: Clock) -> Self {
+        Self { state, metrics, api: Arc::new(api), guard: Arc::new(Guard::new(access)), clock }
     }
 }
 
@@ -49,8 +57,16 @@ pub fn router(parts: Parts) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
+        .merge(api::router(&parts))
+        // Said here, for the one that came with the API asks for its password.
+        .fallback(no_such_page)
         .with_state(parts)
         .layer(axum::middleware::map_response(harden))
+        .layer(axum::middleware::from_fn(limits::note))
+}
+
+async fn no_such_page() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "there is nothing here\n")
 }
 
 /// Nothing here is meant for frames, sniffers or other sites.

@@ -11,6 +11,8 @@ pub enum Kind {
     Integer,
     /// A text: read as it is.
     Text,
+    /// Bytes: read as they are.
+    Bytes,
     /// Anything else is brought to what is wanted by the server.
     Other,
 }
@@ -27,6 +29,10 @@ impl Kind {
             | (Engine::MySql, "VARCHAR" | "CHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT") => {
                 Self::Text
             }
+            (Engine::Postgres, "BYTEA")
+            | (Engine::MySql, "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "VARBINARY" | "BINARY")
+            // SQLite's values have no type that could be relied on.
+            | (Engine::Sqlite, _) => Self::Bytes,
             _ => Self::Other,
         }
     }
@@ -50,6 +56,11 @@ impl Columns {
         self.kinds.contains_key(name)
     }
 
+    /// What the column of this name holds, if there is one.
+    pub fn kind(&self, name: &str) -> Option<Kind> {
+        self.kinds.get(name).copied()
+    }
+
     /// An expression that is a 64-bit integer; 0 if the column is absent.
     pub fn int(&self, name: &str) -> String {
         let quoted = quote(self.engine, name);
@@ -57,7 +68,7 @@ impl Columns {
             (Engine::Postgres, None) => "0::bigint".to_owned(),
             (Engine::MySql, None) => "CAST(0 AS SIGNED)".to_owned(),
             (Engine::Sqlite, None) => "0".to_owned(),
-            // Reading as it is costs the server nothing; SQLite's values have no type that could be relied on.
+            // Reading as it is costs the server nothing.
             (Engine::Sqlite, _) | (_, Some(Kind::Integer)) => quoted,
             (Engine::MySql, _) => format!("CAST({quoted} AS SIGNED)"),
             // By its text, so that what PostgreSQL will not cast to a number fails no query.
@@ -73,7 +84,7 @@ impl Columns {
         let quoted = quote(self.engine, name);
         match (self.engine, self.kinds.get(name)) {
             (_, None) => "''".to_owned(),
-            (Engine::Sqlite, _) | (_, Some(Kind::Text)) => quoted,
+            (Engine::Sqlite, _) | (_, Some(Kind::Text | Kind::Bytes)) => quoted,
             (Engine::MySql, _) => format!("CAST({quoted} AS CHAR)"),
             (Engine::Postgres, _) => format!("{quoted}::text"),
         }

@@ -86,8 +86,12 @@ pub struct RowRef<'a> {
 }
 
 impl Rows {
-    pub(super) fn new(query: &Query) -> Self {
-        Self { shape: (query.ints, query.texts), ..Self::default() }
+    /// Empty, in the memory of rows that nobody needs any more.
+    pub(super) fn reuse(query: &Query, mut spare: Self) -> Self {
+        spare.ints.clear();
+        spare.bytes.clear();
+        spare.ends.clear();
+        Self { shape: (query.ints, query.texts), count: 0, cut: false, ..spare }
     }
 
     /// How many.
@@ -296,11 +300,19 @@ impl Database {
     /// # Errors
     /// With the reason; the next read starts with a fresh connection if this one is in doubt.
     pub async fn read(&self, query: Query) -> Result<Rows, ReadError> {
+        self.read_into(query, Rows::default()).await
+    }
+
+    /// The same, in the memory of rows that nobody needs any more: a history is read in many batches of one size.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub async fn read_into(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
         let read = async {
             let result = match &self.pool {
-                Pool::Sqlite(file) => return file.read(query).await,
-                Pool::MySql(pool) => read_mysql(pool, &query).await,
-                Pool::Postgres(pool) => read_postgres(pool, &query).await,
+                Pool::Sqlite(file) => return file.read(query, spare).await,
+                Pool::MySql(pool) => read_mysql(pool, &query, spare).await,
+                Pool::Postgres(pool) => read_postgres(pool, &query, spare).await,
             };
             match result {
                 Ok(rows) => Ok(rows),
@@ -323,7 +335,7 @@ impl Database {
             let result = match &self.pool {
                 Pool::Sqlite(file) => {
                     let names = file.columns(sql).await?;
-                    return Ok(names.into_iter().map(|name| (name, Kind::Other)).collect());
+                    return Ok(names.into_iter().map(|name| (name, Kind::Bytes)).collect());
                 }
                 Pool::MySql(pool) => describe(pool, sql, self.engine).await,
                 Pool::Postgres(pool) => describe(pool, sql, self.engine).await,
@@ -403,7 +415,7 @@ where
     Ok(statement.columns().iter().map(|column| (column.name().to_owned(), kind(column))).collect())
 }
 
-async fn read_mysql(pool: &MySqlPool, query: &Query) -> Result<Rows, sqlx::Error> {
+async fn read_mysql(pool: &MySqlPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
     let mut statement = sqlx::query(AssertSqlSafe(query.sql.clone()));
     for param in &query.params {
         statement = match param {
@@ -411,7 +423,7 @@ async fn read_mysql(pool: &MySqlPool, query: &Query) -> Result<Rows, sqlx::Error
             Param::Text(text) => statement.bind(text.as_str()),
         };
     }
-    let mut rows = Rows::new(query);
+    let mut rows = Rows::reuse(query, spare);
     let mut connection = pool.acquire().await?;
     let mut stream = (&mut *connection).fetch(statement);
     while let Some(row) = stream.try_next().await? {
@@ -428,7 +440,7 @@ async fn read_mysql(pool: &MySqlPool, query: &Query) -> Result<Rows, sqlx::Error
     Ok(rows)
 }
 
-async fn read_postgres(pool: &PgPool, query: &Query) -> Result<Rows, sqlx::Error> {
+async fn read_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
     // A statement that stays prepared breaks behind a pooler that hands sessions around.
     let mut statement = sqlx::query(AssertSqlSafe(numbered(&query.sql))).persistent(false);
     for param in &query.params {
@@ -437,7 +449,7 @@ async fn read_postgres(pool: &PgPool, query: &Query) -> Result<Rows, sqlx::Error
             Param::Text(text) => statement.bind(text.as_str()),
         };
     }
-    let mut rows = Rows::new(query);
+    let mut rows = Rows::reuse(query, spare);
     let mut connection = pool.acquire().await?;
     let mut stream = (&mut *connection).fetch(statement);
     while let Some(row) = stream.try_next().await? {
@@ -503,7 +515,7 @@ mod tests {
     #[test]
     fn packed_rows_come_apart_again() {
         let query = Query { sql: String::new(), params: vec![], ints: 2, texts: 2 };
-        let mut rows = Rows::new(&query);
+        let mut rows = Rows::reuse(&query, Rows::default());
         for (a, b) in [("x", ""), ("", "long text"), ("\0", "é")] {
             rows.push_int(1);
             rows.push_int(-2);

@@ -93,17 +93,23 @@ impl LogReader {
         self.read_entries(&format!("WHERE id IN ({marks})"), ids).await
     }
 
-    /// The first `limit` rows of one request. Empty also where the log has no such column.
+    /// The first `limit` rows of these requests. Empty also where the log has no such column.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn entries_of_request(&self, request_id: &str, limit: u32) -> Result<Vec<Entry>, ReadError> {
-        if !self.columns().has("request_id") || request_id.is_empty() {
+    pub async fn entries_of_requests(
+        &self,
+        request_ids: &[&str],
+        limit: u32,
+    ) -> Result<Vec<Entry>, ReadError> {
+        if !self.columns().has("request_id") || request_ids.is_empty() {
             return Ok(Vec::new());
         }
         // An index on request_id exists wherever the column does.
-        let condition = format!("WHERE request_id = ? ORDER BY id LIMIT {limit}");
-        self.read_entries(&condition, vec![request_id.into()]).await
+        let marks = vec!["?"; request_ids.len()].join(", ");
+        let condition = format!("WHERE request_id IN ({marks}) ORDER BY id LIMIT {limit}");
+        let ids = request_ids.iter().map(|id| Param::from(*id)).collect();
+        self.read_entries(&condition, ids).await
     }
 
     async fn read_entries(&self, condition: &str, params: Vec<Param>) -> Result<Vec<Entry>, ReadError> {

@@ -29,6 +29,10 @@ pub struct RawLogs {
     pub at_end: bool,
 }
 
+/// Memory of a batch that nobody needs any more, for the next one.
+#[derive(Debug, Default)]
+pub struct Spare(Rows);
+
 /// What parsing a row depends on.
 #[derive(Debug, Clone, Copy)]
 struct Schema {
@@ -127,12 +131,12 @@ impl LogReader {
         Ok(rows.get(0).map(|row| row.int(0)))
     }
 
-    /// Rows from `id` on, itself included.
+    /// Rows from `id` on, itself included, in the memory of `spare`.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn from_id(&self, id: i64, limit: u32) -> Result<RawLogs, ReadError> {
-        self.rows("WHERE id >= ? ORDER BY id", vec![id.into()], limit).await
+    pub async fn from_id(&self, id: i64, limit: u32, spare: Spare) -> Result<RawLogs, ReadError> {
+        self.rows("WHERE id >= ? ORDER BY id", vec![id.into()], limit, spare).await
     }
 
     /// The newest rows up to `id`, newest first.
@@ -140,7 +144,7 @@ impl LogReader {
     /// # Errors
     /// If the database cannot be read.
     pub async fn newest_up_to(&self, id: i64, limit: u32) -> Result<RawLogs, ReadError> {
-        self.rows("WHERE id <= ? ORDER BY id DESC", vec![id.into()], limit).await
+        self.rows("WHERE id <= ? ORDER BY id DESC", vec![id.into()], limit, Spare::default()).await
     }
 
     /// Rows with these ids.
@@ -154,6 +158,7 @@ impl LogReader {
             &format!("WHERE id IN ({marks}) ORDER BY id"),
             ids.iter().copied().map(Param::Int).collect(),
             limit,
+            Spare::default(),
         )
         .await
     }
@@ -171,10 +176,17 @@ impl LogReader {
         Ok(rows.iter().map(|row| row.int(0)).collect())
     }
 
-    async fn rows(&self, condition: &str, params: Vec<Param>, limit: u32) -> Result<RawLogs, ReadError> {
+    async fn rows(
+        &self,
+        condition: &str,
+        params: Vec<Param>,
+        limit: u32,
+        spare: Spare,
+    ) -> Result<RawLogs, ReadError> {
         let (ints, texts) = (ints(&self.columns).join(", "), texts(&self.columns).join(", "));
         let sql = format!("SELECT {ints}, {texts} FROM logs {condition} LIMIT {limit}");
-        let rows = self.database.read(Query { sql, params, ints: INTS, texts: TEXTS }).await?;
+        let query = Query { sql, params, ints: INTS, texts: TEXTS };
+        let rows = self.database.read_into(query, spare.0).await?;
         Ok(RawLogs {
             at_end: !rows.cut && rows.len() < limit as usize,
             schema: Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") },
@@ -192,6 +204,11 @@ impl RawLogs {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Its memory, for another batch.
+    pub fn into_spare(self) -> Spare {
+        Spare(self.rows)
     }
 
     /// Id of the last row.

@@ -2,6 +2,7 @@
 //!
 //! Never selected: `channels.key`, `tokens.key`, passwords, access tokens, and options outside a short list.
 
+mod bodies;
 pub mod columns;
 pub mod database;
 pub mod directory;

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use super::history::{self, Keep};
 use super::{Store, StoreError};
+use crate::history::Block;
 use crate::record::ChannelId;
 use crate::tail::seen::Chunk;
 use crate::usage::{ExtraLabel, Key, Series, Totals, Usage};
@@ -52,6 +54,10 @@ pub struct Checkpoint<'a> {
     pub seen: Option<&'a Chunk>,
     /// Chunks that need not be remembered any more.
     pub forgotten: &'a [i64],
+    /// The rows counted, in short.
+    pub history: &'a [Block],
+    /// How long these are kept.
+    pub keep: Keep,
 }
 
 /// What a checkpoint held.
@@ -159,6 +165,7 @@ impl Store {
                 forget.execute([seq])?;
             }
         }
+        history::append(&transaction, checkpoint.history, checkpoint.keep)?;
         transaction.commit()?;
         Ok(())
     }

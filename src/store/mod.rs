@@ -5,6 +5,7 @@
 //! however it ends.
 
 mod checkpoint;
+mod history;
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,9 +15,11 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode};
 
 pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
+pub use history::{HistoryReader, Keep, append as append_history};
 
 /// Schema changes in order. Never edit one that was released; add another.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/0001_tail.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../../migrations/0001_tail.sql"), include_str!("../../migrations/0002_history.sql")];
 
 /// Marks the file as ours: "tokm".
 const APPLICATION_ID: i64 = 0x746f_6b6d;
@@ -77,6 +80,7 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
+    readers: Arc<history::Readers>,
     path: PathBuf,
     _lock: Arc<File>,
 }
@@ -91,13 +95,14 @@ impl Store {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
         }
-        let lock = lock(path)?;
+        let lock = Arc::new(lock(path)?);
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection, path)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
+            readers: Arc::new(history::Readers::new(path, Arc::clone(&lock))),
             path: path.to_owned(),
-            _lock: Arc::new(lock),
+            _lock: lock,
         })
     }
 
@@ -174,5 +179,6 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     }
 }
 
+#[cfg(test)]
 #[cfg(test)]
 mod tests;

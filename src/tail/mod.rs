@@ -19,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::TailConfig;
-use crate::newapi::logs::{RawLogs, is_one_api};
+use crate::history::BlockBuilder;
+use crate::newapi::logs::{RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
-use crate::store::{Checkpoint, Loaded, Position, Store, StoreError};
+use crate::store::{Checkpoint, Keep, Loaded, Position, Store, StoreError};
 use crate::usage::{Rules, Usage};
 use seen::Seen;
 use work::Work;
@@ -36,8 +37,9 @@ const INLINE_ROWS: usize = 200;
 /// Batches that wait to be counted while further ones are read.
 const QUEUED_BATCHES: usize = 2;
 
-/// A catch-up commits at least this often.
+/// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
+const COMMIT_ROWS: u64 = 200_000;
 
 /// How long a round may go on after the signal to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -105,8 +107,11 @@ pub struct Tailer {
     rules: Rules,
     reader: Option<LogReader>,
     position: Position,
-    /// The last committed counts.
-    usage: Arc<Usage>,
+    /// The last committed counts. Those that nobody was shown are changed in place, so that a catch-up has them
+    /// only once in memory; then this is None during a round, and after one that failed.
+    usage: Option<Arc<Usage>>,
+    /// Packs rows for the history; empty between rounds.
+    history: BlockBuilder,
     /// None after a failed round, whose memory is not that of the checkpoint.
     seen: Option<Seen>,
     catch_up: Option<CatchUp>,
@@ -131,6 +136,10 @@ async fn finish<T>(mut round: Pin<Box<impl Future<Output = T>>>, stop: &Cancella
         Some(result) => Some(result),
         None => tokio::time::timeout(STOP_PATIENCE, round).await.ok(),
     }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 impl CatchUp {
@@ -170,6 +179,7 @@ impl Tailer {
             tail.caught_up = caught_up;
             tail.source = engine;
             tail.history_from = position.history_from;
+            tail.last_id = position.last_id;
         });
         let seen = Some(Seen::restore(late_window, seen, position.last_id, position.holes_from));
         Ok(Self {
@@ -181,7 +191,8 @@ impl Tailer {
             rules,
             reader: None,
             position,
-            usage,
+            usage: Some(usage),
+            history: BlockBuilder::default(),
             seen,
             catch_up: None,
             stop: CancellationToken::new(),
@@ -281,10 +292,10 @@ impl Tailer {
 
     async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
         let mut work = work;
-        let mut batch = reader.from_id(self.position.last_id, BATCH_ROWS).await?;
+        let mut batch = reader.from_id(self.position.last_id, BATCH_ROWS, Spare::default()).await?;
         if !work.holds_anchor(&batch) {
             work = self.reread(reader, work).await?;
-            batch = reader.from_id(work.position.last_id, BATCH_ROWS).await?;
+            batch = reader.from_id(work.position.last_id, BATCH_ROWS, Spare::default()).await?;
         }
         if batch.at_end && batch.len() <= INLINE_ROWS {
             work = work.count(&batch);
@@ -311,9 +322,12 @@ impl Tailer {
     ) -> Result<(Work, bool), TailError> {
         let (began, mut rows) = (Instant::now(), 0);
         let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
+        let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
         let counting = spawn_blocking(move || {
             while let Some(batch) = batches.blocking_recv() {
                 work = work.count(&batch);
+                // If there are enough, this one goes.
+                let _ = give_back.try_send(batch.into_spare());
             }
             work
         });
@@ -324,10 +338,11 @@ impl Tailer {
             let Ok(()) = sender.send(batch).await else { break at_end };
             let Some(last_id) = last_id.filter(|_| !at_end) else { break at_end };
             self.report(rows, last_id);
-            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
+            if rows >= COMMIT_ROWS || began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
                 break false;
             }
-            batch = reader.from_id(last_id, BATCH_ROWS).await?;
+            let spare = spares.try_recv().unwrap_or_default();
+            batch = reader.from_id(last_id, BATCH_ROWS, spare).await?;
         };
         drop(sender);
         Ok((counting.await?, at_end))
@@ -355,8 +370,7 @@ impl Tailer {
 
     /// Finds where the history begins.
     async fn begin(&mut self, reader: &LogReader) -> Result<(), TailError> {
-        let history = i64::try_from(self.config.history.as_secs()).unwrap_or(i64::MAX);
-        let from = self.clock.unix().saturating_sub(history).max(1);
+        let from = self.clock.unix().saturating_sub(seconds(self.config.history)).max(1);
         let first = reader.first_id_since(from).await?;
         let last = reader.last_id().await?.unwrap_or(0);
         self.position.history_from = from;
@@ -381,7 +395,18 @@ impl Tailer {
             Seen::restore(late_window_ms, self.store.seen()?, position.last_id, position.holes_from)
         };
         let facts = self.state.facts();
-        let mut usage = self.usage.successor();
+        let known = match self.usage.take() {
+            Some(known) => known,
+            None => Arc::new(self.store.load(&self.rules.extra_labels)?.usage),
+        };
+        let mut usage = Arc::try_unwrap(known).map_or_else(
+            |shown| {
+                let next = shown.successor();
+                self.usage = Some(shown);
+                next
+            },
+            Usage::into_successor,
+        );
         if usage.has_held() {
             let seen = self.state.scrapers(|scrapers| scrapers.all_have_seen(self.clock.unix_f64()));
             if let Some(version) = seen {
@@ -390,6 +415,7 @@ impl Tailer {
         }
         Ok(Work {
             usage,
+            history: std::mem::take(&mut self.history),
             position: self.position.clone(),
             seen,
             directory: facts.directory,
@@ -428,6 +454,8 @@ impl Tailer {
         work.position.source = self.database.address().to_owned();
         work.position.caught_up |= at_end;
         let (rows, store, labels) = (work.rows, self.store.clone(), self.rules.extra_labels.clone());
+        let now = work.now_ms / 1000;
+        let keep = Keep { since: now.saturating_sub(seconds(self.config.history)), now };
         let (chunk, forgotten) = work.seen.commit(work.now_ms);
         let dirty = rows > 0
             || chunk.is_some()
@@ -441,6 +469,8 @@ impl Tailer {
                     usage: &work.usage,
                     seen: chunk.as_ref(),
                     forgotten: &forgotten,
+                    history: &work.history.take(),
+                    keep,
                 };
                 store.commit(&checkpoint, &labels)?;
                 work.usage.committed();
@@ -449,29 +479,29 @@ impl Tailer {
             .await??;
         }
         self.seen = Some(work.seen);
+        self.history = work.history;
         self.position = work.position;
-        if dirty {
-            self.usage = Arc::new(work.usage);
+        if dirty || self.usage.is_none() {
+            self.usage = Some(Arc::new(work.usage));
         }
         self.publish(rows, dirty);
         Ok(())
     }
 
     fn publish(&mut self, rows: u64, dirty: bool) {
-        let (caught_up, history_from) = (self.position.caught_up, self.position.history_from);
+        let Position { caught_up, history_from, last_id, .. } = self.position;
         if let Some(catch_up) = &mut self.catch_up {
             catch_up.rows += rows;
         }
         if caught_up && (dirty || self.state.facts().usage.is_none()) {
-            let usage = Arc::clone(&self.usage);
-            self.state.update_facts(|facts| facts.usage = Some(usage));
+            self.state.update_facts(|facts| facts.usage.clone_from(&self.usage));
         }
         if caught_up && let Some(catch_up) = self.catch_up.take() {
             let seconds = catch_up.began.elapsed().as_secs_f64();
             tracing::info!(
                 rows = catch_up.rows,
                 seconds = format!("{seconds:.1}"),
-                label_sets = self.usage.series().count(),
+                label_sets = self.usage.as_ref().map_or(0, |usage| usage.series().count()),
                 "the history is read; following the log"
             );
         }
@@ -479,6 +509,7 @@ impl Tailer {
             tail.rows_read += rows;
             tail.caught_up = caught_up;
             tail.history_from = history_from;
+            tail.last_id = last_id;
             if caught_up {
                 tail.progress = 1.0;
             }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::seen::Seen;
+use crate::history::{BlockBuilder, Fact};
 use crate::newapi::Directory;
 use crate::newapi::logs::RawLogs;
 use crate::record::LogRecord;
@@ -25,6 +26,8 @@ const EXEMPLAR_AGE_SECONDS: i64 = 3600;
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) usage: Usage,
+    /// The rows counted, in short.
+    pub(super) history: BlockBuilder,
     pub(super) position: Position,
     pub(super) seen: Seen,
     pub(super) directory: Arc<Directory>,
@@ -108,7 +111,9 @@ impl Work {
             live: self.position.caught_up,
             exemplars_since: self.now_ms / 1000 - EXEMPLAR_AGE_SECONDS,
         };
-        self.usage.observe(record, &context);
+        let class = record.class();
+        self.usage.observe_as(&class, record, &context);
+        self.history.push(&Fact::of(record, &class), context.quota_per_unit);
         self.rows += 1;
     }
 

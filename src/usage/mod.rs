@@ -180,6 +180,13 @@ impl Usage {
         next
     }
 
+    /// The same, if nobody else has it.
+    #[must_use]
+    pub fn into_successor(mut self) -> Self {
+        self.version += 1;
+        self
+    }
+
     /// Marks everything as changed, because the label dimensions are others than those stored.
     pub fn touch_all(&mut self) {
         self.changes.series = self.series.keys().cloned().collect();
@@ -233,16 +240,20 @@ impl Usage {
 
     /// Counts one row.
     pub fn observe(&mut self, record: &LogRecord<'_>, context: &Context<'_>) {
+        self.observe_as(&record.class(), record, context);
+    }
+
+    /// Counts one row of which it is known what it counts as.
+    pub fn observe_as(&mut self, class: &Class, record: &LogRecord<'_>, context: &Context<'_>) {
         self.count_row(record);
-        let class = record.class();
-        if class == Class::Unrelated {
+        if *class == Class::Unrelated {
             return;
         }
         let extra: Vec<Cow<'_, str>> =
             context.rules.extra_labels.iter().map(|label| label.value(record)).collect();
-        let model = self.model(record, &class, context);
+        let model = self.model(record, class, context);
         let mut key = KeyRef { channel_id: record.channel_id, model, extra: &extra };
-        self.add_to(&key, context, |series| match &class {
+        self.add_to(&key, context, |series| match class {
             Class::Request(request) => series.request(record, request, context),
             Class::Settlement { consumed, refunded } => series.money(*consumed, *refunded, context),
             Class::Refund { refunded } => series.money(0, *refunded, context),

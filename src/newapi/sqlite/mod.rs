@@ -8,6 +8,7 @@
 //!
 //! File format facts: <https://www.sqlite.org/fileformat2.html> sections 1.3 and 3.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -63,13 +64,14 @@ impl SqliteFile {
         Self { shared: Arc::new(Shared { path: path.to_owned(), open: Mutex::new(None) }) }
     }
 
-    /// Reads rows.
+    /// Reads rows, in the memory of `spare`.
     ///
     /// # Errors
     /// [`Reason::Busy`] if writers left no quiet moment.
-    pub async fn read(&self, query: Query) -> Result<Rows, ReadError> {
+    pub async fn read(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
+        let spare = Cell::new(spare);
         self.on_blocking_thread(move |connection| {
-            let mut rows = Rows::new(&query);
+            let mut rows = Rows::reuse(&query, spare.take());
             let mut statement = connection.prepare_cached(&query.sql)?;
             let mut found = statement.query(rusqlite::params_from_iter(&query.params))?;
             while let Some(row) = found.next()? {

@@ -42,7 +42,7 @@ async fn a_writer_that_waits_for_nobody_never_fails_and_readers_see_whole_transa
         let file = SqliteFile::new(&path);
         let (mut reads, mut last) = (0, 0);
         while !done.load(Ordering::Relaxed) {
-            match file.read(select()).await {
+            match file.read(select(), Rows::default()).await {
                 Ok(rows) => {
                     assert_eq!(rows.len() % 2, 0, "{mode}: half a transaction was read");
                     assert!(rows.len() >= last, "{mode}: rows went away");
@@ -54,7 +54,7 @@ async fn a_writer_that_waits_for_nobody_never_fails_and_readers_see_whole_transa
             }
         }
         writing.join().unwrap();
-        assert_eq!(file.read(select()).await.unwrap().len(), 300, "{mode}");
+        assert_eq!(file.read(select(), Rows::default()).await.unwrap().len(), 300, "{mode}");
         assert!(reads > 3, "{mode}: only {reads} reads got through");
     }
 }
@@ -71,10 +71,10 @@ async fn a_transaction_in_progress_is_waited_for_and_then_said_to_be_busy() {
     for _ in 0..50 {
         writer.execute("INSERT INTO t (pair, text) VALUES (1, ?1)", ["y".repeat(4000)]).unwrap();
     }
-    let error = SqliteFile::new(&path).read(select()).await.unwrap_err();
+    let error = SqliteFile::new(&path).read(select(), Rows::default()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Busy, "{error}");
     writer.execute_batch("COMMIT").unwrap();
-    assert_eq!(SqliteFile::new(&path).read(select()).await.unwrap().len(), 51);
+    assert_eq!(SqliteFile::new(&path).read(select(), Rows::default()).await.unwrap().len(), 51);
 }
 
 #[tokio::test]
@@ -83,27 +83,40 @@ async fn a_file_put_in_place_of_another_is_opened_anew() {
     let (path, writer) = database(&dir, "delete");
     writer.execute("INSERT INTO t (pair, text) VALUES (1, 'old')", []).unwrap();
     let file = SqliteFile::new(&path);
-    assert_eq!(file.read(select()).await.unwrap().get(0).unwrap().text(0), "old");
+    assert_eq!(file.read(select(), Rows::default()).await.unwrap().get(0).unwrap().text(0), "old");
     let other = tempfile::tempdir().unwrap();
     let (replacement, writer) = database(&other, "delete");
     writer.execute("INSERT INTO t (pair, text) VALUES (1, 'new')", []).unwrap();
     std::fs::copy(&replacement, dir.path().join("copy")).unwrap();
     std::fs::rename(dir.path().join("copy"), &path).unwrap();
-    assert_eq!(file.read(select()).await.unwrap().get(0).unwrap().text(0), "new");
+    assert_eq!(file.read(select(), Rows::default()).await.unwrap().get(0).unwrap().text(0), "new");
 }
 
 #[tokio::test]
 async fn each_failure_has_its_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let missing = SqliteFile::new(&dir.path().join("missing.db")).read(select()).await.unwrap_err();
+    let missing =
+        SqliteFile::new(&dir.path().join("missing.db")).read(select(), Rows::default()).await.unwrap_err();
     assert_eq!(missing.reason, Reason::Unreachable);
     let (path, _writer) = database(&dir, "delete");
     let query = |sql: &str| Query { sql: sql.into(), params: vec![], ints: 1, texts: 0 };
     let file = SqliteFile::new(&path);
-    assert_eq!(file.read(query("SELECT id FROM nope")).await.unwrap_err().reason, Reason::MissingTable);
-    assert_eq!(file.read(query("SELECT nope FROM t")).await.unwrap_err().reason, Reason::MissingColumn);
+    assert_eq!(
+        file.read(query("SELECT id FROM nope"), Rows::default()).await.unwrap_err().reason,
+        Reason::MissingTable
+    );
+    assert_eq!(
+        file.read(query("SELECT nope FROM t"), Rows::default()).await.unwrap_err().reason,
+        Reason::MissingColumn
+    );
     let garbage = dir.path().join("garbage.db");
     std::fs::write(&garbage, vec![7_u8; 9000]).unwrap();
-    assert_eq!(SqliteFile::new(&garbage).read(select()).await.unwrap_err().reason, Reason::Corrupt);
-    assert!(file.read(query("DELETE FROM t RETURNING id")).await.is_err(), "the file is read only");
+    assert_eq!(
+        SqliteFile::new(&garbage).read(select(), Rows::default()).await.unwrap_err().reason,
+        Reason::Corrupt
+    );
+    assert!(
+        file.read(query("DELETE FROM t RETURNING id"), Rows::default()).await.is_err(),
+        "the file is read only"
+    );
 }

@@ -1,0 +1,209 @@
+//! Single rows: the slowest, the newest, the last errors.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use super::Source;
+use super::block::{Column, Columns, Header};
+use super::decode::place;
+use super::fact::{Found, RowOutcome, Selection};
+use super::measures::{Dimension, Group, Keys};
+use super::scan::{Scan, keep};
+use crate::record::ErrorType;
+
+/// Where a listing of slow requests goes on: duration in milliseconds, `created_at` and id of its last row.
+pub type SlowKey = (u32, i64, i64);
+
+/// The best rows so far, at most `limit` of them.
+struct Best<K> {
+    limit: usize,
+    rows: BinaryHeap<Reverse<(K, Place)>>,
+    found: BTreeMap<Place, Found>,
+}
+
+/// Block and row.
+type Place = (i64, u16);
+
+impl<K: Ord + Copy> Best<K> {
+    fn new(limit: usize) -> Self {
+        Self { limit, rows: BinaryHeap::new(), found: BTreeMap::new() }
+    }
+
+    /// What a row must exceed to be among the best; None if any will do.
+    fn floor(&self) -> Option<K> {
+        let worst = self.rows.peek().map(|Reverse((key, _))| *key);
+        worst.filter(|_| self.rows.len() >= self.limit)
+    }
+
+    fn offer(&mut self, key: K, place: Place) {
+        if self.floor().is_none_or(|floor| key > floor) {
+            self.rows.push(Reverse((key, place)));
+            if self.rows.len() > self.limit
+                && let Some(Reverse((_, worst))) = self.rows.pop()
+            {
+                self.found.remove(&worst);
+            }
+        }
+    }
+
+    /// Reads the rows of the block at hand that are among the best.
+    fn fetch<S: Source>(&mut self, scan: &mut Scan<'_>, source: &mut S) -> Result<(), S::Error> {
+        let block = scan.block.block;
+        let here: Vec<u16> = self
+            .rows
+            .iter()
+            .map(|Reverse((_, place))| *place)
+            .filter(|place| place.0 == block)
+            .map(|place| place.1)
+            .collect();
+        if !here.is_empty() {
+            scan.load(source, Columns::ALL)?;
+            self.found.extend(here.iter().map(|row| ((block, *row), scan.block.found(usize::from(*row)))));
+        }
+        Ok(())
+    }
+
+    /// The rows, best first.
+    fn finish(mut self) -> Vec<Found> {
+        let rows = self.rows.into_sorted_vec();
+        rows.into_iter().filter_map(|Reverse((_, place))| self.found.remove(&place)).collect()
+    }
+}
+
+/// The slowest answered requests after `after`, longest first, of equal ones the newest first.
+pub fn slowest<S: Source>(
+    source: &mut S,
+    selection: &Selection,
+    after: Option<SlowKey>,
+    limit: usize,
+) -> Result<Vec<Found>, S::Error> {
+    let mut scan = Scan::of_outcomes(selection, RowOutcome::answered);
+    let mut best = Best::new(limit);
+    let mut headers = source.headers()?;
+    headers.retain(|header| header.longest_ms.is_some() && scan.overlaps(header));
+    headers.sort_unstable_by_key(|header| Reverse((header.longest_ms, header.newest, header.block)));
+    for header in headers.iter().take_while(|_| limit > 0) {
+        let longest = header.longest_ms.unwrap_or(0);
+        let floor: Option<SlowKey> = best.floor();
+        if floor.is_some_and(|floor| longest < floor.0) {
+            break;
+        }
+        if floor.is_some_and(|floor| (longest, header.newest, header.max_id) < floor)
+            || !scan.select(source, header)?
+        {
+            continue;
+        }
+        scan.load(source, Columns::of(&[Column::Duration]))?;
+        let least = floor.map_or(0, |floor| u64::from(floor.0));
+        let most = after.map_or(u64::MAX, |after| u64::from(after.0));
+        let durations = scan.block.numbers(Column::Duration);
+        keep(&mut scan.rows, |row| (least..=most).contains(&durations[row]));
+        if scan.rows.is_empty() {
+            continue;
+        }
+        scan.load(source, Columns::of(&[Column::Id, Column::CreatedAt]))?;
+        for row in &scan.rows {
+            let at = usize::from(*row);
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "durations were checked when they were loaded"
+            )]
+            let duration = scan.block.numbers(Column::Duration)[at] as u32;
+            let key = (duration, scan.block.created_at(at), scan.block.id(at));
+            if after.is_none_or(|after| key < after) {
+                best.offer(key, (header.block, *row));
+            }
+        }
+        best.fetch(&mut scan, source)?;
+    }
+    Ok(best.finish())
+}
+
+/// Rows of the newest generation by id, highest first, below `before`.
+pub fn newest<S: Source>(
+    source: &mut S,
+    selection: &Selection,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<Found>, S::Error> {
+    let mut scan = Scan::new(selection);
+    let mut best: Best<i64> = Best::new(limit);
+    let mut headers = source.headers()?;
+    let generation = headers.iter().map(|header| header.generation).max();
+    let may_matter = |header: &Header| {
+        Some(header.generation) == generation
+            && before.is_none_or(|before| header.min_id < before)
+            && scan.overlaps(header)
+    };
+    headers.retain(may_matter);
+    // Rows that came late stand in later blocks, so the ids of blocks overlap.
+    headers.sort_unstable_by_key(|header| Reverse((header.max_id, header.block)));
+    for header in headers.iter().take_while(|_| limit > 0) {
+        if best.floor().is_some_and(|floor| header.max_id <= floor) {
+            break;
+        }
+        if !scan.select(source, header)? {
+            continue;
+        }
+        scan.load(source, Columns::of(&[Column::Id]))?;
+        for row in &scan.rows {
+            let id = scan.block.id(usize::from(*row));
+            if before.is_none_or(|before| id < before) {
+                best.offer(id, (header.block, *row));
+            }
+        }
+        best.fetch(&mut scan, source)?;
+    }
+    Ok(best.finish())
+}
+
+/// The newest failed attempt of a channel or model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastError {
+    /// The row.
+    pub id: i64,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// HTTP status, 0 if there is none.
+    pub status_code: u16,
+    /// Kind of error.
+    pub error_type: ErrorType,
+}
+
+/// The newest failed attempt of every channel, of every model, or of every user.
+pub fn last_errors<S: Source>(
+    source: &mut S,
+    selection: &Selection,
+    by: Dimension,
+) -> Result<BTreeMap<Group, LastError>, S::Error> {
+    let mut scan = Scan::of_outcomes(selection, |outcome| outcome == RowOutcome::Error);
+    let (mut keys, mut last) = (Keys::new(by), BTreeMap::<usize, LastError>::new());
+    let mut headers = source.headers()?;
+    headers.retain(|header| header.errors > 0 && scan.overlaps(header));
+    headers.sort_unstable_by_key(|header| Reverse((header.newest, header.block)));
+    for header in &headers {
+        scan.block.open(header)?;
+        scan.load(source, Columns::of(&[by.meanings()]))?;
+        let groups = keys.numbers(&scan.block);
+        let known = |group| last.get(group).is_some_and(|error| error.created_at > header.newest);
+        if groups.iter().all(known) || !scan.select(source, header)? {
+            continue;
+        }
+        let wanted = [Column::Id, Column::CreatedAt, Column::TagOf, by.column()];
+        scan.load(source, Columns::of(&wanted))?;
+        for row in scan.rows.iter().map(|row| usize::from(*row)) {
+            let tag = scan.block.tag(row);
+            let error = LastError {
+                id: scan.block.id(row),
+                created_at: scan.block.created_at(row),
+                status_code: tag.status_code,
+                error_type: tag.error_type,
+            };
+            let newest = last.entry(groups[place(scan.block.numbers(by.column())[row])]).or_insert(error);
+            if (error.created_at, error.id) > (newest.created_at, newest.id) {
+                *newest = error;
+            }
+        }
+    }
+    Ok(last.into_iter().map(|(group, error)| (keys.group(group), error)).collect())
+}

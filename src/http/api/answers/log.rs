@@ -1,0 +1,74 @@
+//! Reading the log for people: its columns are found at the first question and again when a query fails on them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::detail::{Bodies, BodySource, Join};
+use crate::newapi::{Database, Entry, LogReader, ReadError, Reason};
+
+/// Rows of one request that are read; a request has a few attempts.
+const ROWS_OF_REQUEST: u32 = 200;
+
+#[derive(Debug, Clone)]
+pub(super) struct Log {
+    database: Database,
+    reader: Arc<Mutex<Option<LogReader>>>,
+    bodies: Option<BodySource>,
+}
+
+impl Log {
+    pub fn new(database: Database, bodies: Option<BodySource>) -> Self {
+        Self { database, reader: Arc::default(), bodies }
+    }
+
+    /// The rows with these ids that are there.
+    pub async fn entries(&self, ids: &[i64]) -> Result<Vec<Entry>, ReadError> {
+        self.read(async |reader| reader.entries(ids).await).await
+    }
+
+    /// All rows of these requests.
+    pub async fn of_requests(&self, request_ids: &[&str]) -> Result<Vec<Entry>, ReadError> {
+        let limit = ROWS_OF_REQUEST.saturating_mul(u32::try_from(request_ids.len()).unwrap_or(u32::MAX));
+        self.read(async |reader| reader.entries_of_requests(request_ids, limit).await).await
+    }
+
+    /// Whether rows hold the id of their request.
+    pub async fn has_request_ids(&self) -> Result<bool, ReadError> {
+        self.read(async |reader| Ok(reader.columns().has("request_id"))).await
+    }
+
+    /// The bodies of a row, as far as they are stored. Trouble with them is told, and fails nothing.
+    pub async fn bodies(&self, entry: &Entry) -> Bodies {
+        let Some(source) = &self.bodies else { return Bodies::NotConfigured };
+        let key = match source.join() {
+            Join::LogId => entry.id.into(),
+            Join::RequestId if entry.request_id.is_empty() => return Bodies::NotStored(source.clone()),
+            Join::RequestId => entry.request_id.as_str().into(),
+        };
+        let columns = [source.request_column(), source.response_column()];
+        match self.database.bodies(source.table(), columns, source.join().column(), key).await {
+            Ok(Some([request, response])) => Bodies::Stored { source: source.clone(), request, response },
+            Ok(None) => Bodies::NotStored(source.clone()),
+            Err(error) => {
+                tracing::warn!("bodies cannot be read: {error}");
+                Bodies::Unreadable(source.clone(), error.reason.as_str().replace('_', " "))
+            }
+        }
+    }
+
+    async fn read<T>(
+        &self,
+        work: impl AsyncFnOnce(&LogReader) -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        let known = self.reader.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reader = match known {
+            Some(reader) => reader,
+            None => LogReader::discover(self.database.clone()).await?,
+        };
+        let result = work(&reader).await;
+        let doubtful = result.as_ref().is_err_and(|error| {
+            matches!(error.reason, Reason::MissingColumn | Reason::MissingTable | Reason::Query)
+        });
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = (!doubtful).then_some(reader);
+        result
+    }
+}

@@ -1,0 +1,187 @@
+//! `slow-requests`, `logs`, one log in full, and all rows of a request.
+//!
+//! The history says which rows they are; the log, asked by primary key, says what they tell. An id can belong to
+//! another row by then, because SQLite gives ids out again, so each row is compared with what was counted.
+
+use std::collections::HashMap;
+
+use super::super::super::params::{Filters, Position, Query};
+use super::super::super::problem::Problem;
+use super::super::views::{RequestRows, SlowRequest};
+use super::{Answers, Page, context, selection};
+use crate::detail::{LogDetail, LogRow, RequestStory, Surroundings, attempts_of};
+use crate::history::{Found, Selection};
+use crate::newapi::Entry;
+use crate::record::RowOutcome;
+
+/// Reads of the log for one page; rows that were deleted from it leave gaps that the next read fills.
+const READS_PER_PAGE: usize = 8;
+
+impl Answers {
+    /// `GET /api/v1/slow-requests`
+    pub async fn slow_requests(&self, query: &Query) -> Result<Page<SlowRequest>, Problem> {
+        let facts = self.facts()?;
+        let context = context(&facts, self);
+        if !query.filters.request_ids.is_empty() {
+            let mut entries = self.of_requests(query).await?;
+            entries.retain(|(_, row)| answered(row.outcome));
+            let key = |row: &LogRow| (row.duration_seconds * 1000.0) as i64;
+            entries.sort_by_key(|(entry, row)| std::cmp::Reverse((key(row), entry.created_at, entry.id)));
+            entries.truncate(query.limit);
+            let siblings: Vec<Entry> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+            let items = entries
+                .into_iter()
+                .map(|(entry, row)| SlowRequest { attempts: attempts_of(&entry, &siblings, &context), row })
+                .collect();
+            return Ok(Page { items, next: None });
+        }
+        let (selection, limit) = (selection(query), query.limit);
+        let after = query.after.map(|Position([duration, created_at, id])| {
+            (u32::try_from(duration).unwrap_or(0), created_at, id)
+        });
+        let mut found = self.ask(move |history| history.slowest(&selection, after, limit + 1)).await?;
+        let next = (found.len() > limit).then(|| {
+            found.truncate(limit);
+            found.last().map(|last| Position([i64::from(last.duration_ms), last.created_at, last.id]))
+        });
+        let entries = match self.entries(&found).await {
+            Ok(entries) => entries,
+            // Slow requests are asked for when something is wrong, which may well be the database.
+            Err(error) => {
+                tracing::warn!("slow requests are shown without the log: {}", error.detail());
+                HashMap::new()
+            }
+        };
+        let retried: Vec<&str> = found
+            .iter()
+            .filter(|found| found.retried)
+            .filter_map(|found| entries.get(&found.id))
+            .map(|entry| entry.request_id.as_str())
+            .filter(|request_id| !request_id.is_empty())
+            .collect();
+        let siblings = self.log.of_requests(&retried).await.unwrap_or_default();
+        let items = found
+            .iter()
+            .map(|found| match entries.get(&found.id) {
+                Some(entry) => SlowRequest {
+                    row: LogRow::new(entry, &context),
+                    attempts: attempts_of(entry, &siblings, &context),
+                },
+                None => SlowRequest { row: LogRow::kept(found, &context), attempts: Vec::new() },
+            })
+            .collect();
+        Ok(Page { items, next: next.flatten() })
+    }
+
+    /// `GET /api/v1/logs`
+    pub async fn logs(&self, query: &Query) -> Result<Page<LogRow>, Problem> {
+        let facts = self.facts()?;
+        let context = context(&facts, self);
+        if !query.filters.request_ids.is_empty() {
+            let mut entries = self.of_requests(query).await?;
+            entries.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.id));
+            entries.truncate(query.limit);
+            return Ok(Page { items: entries.into_iter().map(|(_, row)| row).collect(), next: None });
+        }
+        let selection = selection(query);
+        // Higher ids that were ever counted belong to a table that is gone.
+        let end = self.state.tail().last_id.saturating_add(1);
+        let mut before = query.after.map_or(end, |Position([id, ..])| id.min(end));
+        let mut items = Vec::new();
+        let mut next: Option<Position> = None;
+        for _ in 0..READS_PER_PAGE {
+            let wanted = query.limit - items.len();
+            let asked = selection.clone();
+            let mut found = self.ask(move |history| history.newest(&asked, Some(before), wanted + 1)).await?;
+            let more = found.len() > wanted;
+            found.truncate(wanted);
+            let entries = self.entries(&found).await?;
+            items.extend(
+                found.iter().filter_map(|found| entries.get(&found.id)).map(|e| LogRow::new(e, &context)),
+            );
+            next = found.last().filter(|_| more).map(|last| Position([last.id, 0, 0]));
+            match next {
+                Some(Position([last, ..])) if items.len() < query.limit => before = last,
+                _ => break,
+            }
+        }
+        Ok(Page { items, next })
+    }
+
+    /// `GET /api/v1/logs/{id}`; None if there is no such row.
+    pub async fn log(&self, id: i64) -> Result<Option<LogDetail>, Problem> {
+        let facts = self.state.facts();
+        let Some(entry) = self.log.entries(&[id]).await?.into_iter().next() else { return Ok(None) };
+        let siblings = if entry.request_id.is_empty() {
+            Vec::new()
+        } else {
+            self.log.of_requests(&[&entry.request_id]).await?
+        };
+        let bodies = self.log.bodies(&entry).await;
+        let surroundings = Surroundings { context: context(&facts, self), siblings: &siblings, bodies };
+        Ok(Some(LogDetail::new(&entry, &surroundings)))
+    }
+
+    /// `GET /api/v1/requests/{request_id}`; None if there is no such row.
+    pub async fn request(&self, request_id: &str) -> Result<Option<RequestRows>, Problem> {
+        let facts = self.state.facts();
+        if !self.log.has_request_ids().await? {
+            return Err(Problem::not_found(
+                "this version of new-api writes no request ids: v0.10.8 was the first that does",
+            ));
+        }
+        let entries = self.log.of_requests(&[request_id]).await?;
+        let story = RequestStory::new(&entries, &context(&facts, self));
+        Ok(story.map(|story| RequestRows { story, next: None, next_cursor: None }))
+    }
+
+    /// The rows of the log that were found, by id. Rows that have become others are left out.
+    async fn entries(&self, found: &[Found]) -> Result<HashMap<i64, Entry>, Problem> {
+        let ids: Vec<i64> = found.iter().map(|found| found.id).collect();
+        let counted: HashMap<i64, &Found> = found.iter().map(|found| (found.id, found)).collect();
+        let entries = self.log.entries(&ids).await?;
+        let same = |entry: &Entry| counted.get(&entry.id).is_some_and(|found| is_row(found, entry));
+        Ok(entries.into_iter().filter(same).map(|entry| (entry.id, entry)).collect())
+    }
+
+    /// The rows of the requests that are asked for, as far as the other filters let them pass.
+    async fn of_requests(&self, query: &Query) -> Result<Vec<(Entry, LogRow)>, Problem> {
+        let facts = self.facts()?;
+        let context = context(&facts, self);
+        let ids: Vec<&str> = query.filters.request_ids.iter().map(String::as_str).collect();
+        let entries = self.log.of_requests(&ids).await?;
+        let selection = selection(query);
+        Ok(entries
+            .into_iter()
+            .map(|entry| (LogRow::new(&entry, &context), entry))
+            .filter(|(row, entry)| passes(&selection, &query.filters, entry, row))
+            .map(|(row, entry)| (entry, row))
+            .collect())
+    }
+}
+
+fn answered(outcome: RowOutcome) -> bool {
+    outcome.answered()
+}
+
+/// Whether `entry` is the row that was counted, and not another one under its id.
+fn is_row(found: &Found, entry: &Entry) -> bool {
+    found.created_at == entry.created_at
+        && found.channel_id == entry.channel_id
+        && (found.kind == u8::MAX || i64::from(found.kind) == entry.kind)
+}
+
+/// The same filters as those of the history, on a row that was read from the log.
+fn passes(selection: &Selection, filters: &Filters, entry: &Entry, row: &LogRow) -> bool {
+    let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
+    (selection.from..selection.to).contains(&entry.created_at)
+        && (filters.channel_ids.is_empty() || filters.channel_ids.contains(&entry.channel_id))
+        && any(&filters.models, &entry.model)
+        && any(&filters.groups, &entry.group)
+        && any(&filters.usernames, &entry.username)
+        && any(&filters.token_names, &entry.token_name)
+        && (filters.kinds.is_empty() || filters.kinds.contains(&entry.kind))
+        && (filters.outcomes.is_empty() || filters.outcomes.contains(&row.outcome))
+        && filters.min_duration.is_none_or(|least| row.duration_seconds >= least.as_secs_f64())
+        && filters.stream.is_none_or(|stream| stream == entry.stream)
+}

@@ -1,0 +1,168 @@
+//! The JSON API below `/api/v1`: authentication, limits, reading of queries, and the routes.
+//!
+//! A request is noted, its password checked, its query read, and only then it takes one of the few places at
+//! work: who may not ask, or asks wrongly, costs nothing.
+
+mod answers;
+mod examples;
+mod measures;
+mod openapi;
+mod path;
+mod routes;
+mod views;
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{ConnectInfo, RawPathParams, RawQuery, Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tower_http::compression::predicate::SizeAbove;
+use tower_http::compression::{CompressionLayer, CompressionLevel};
+
+use super::json::Document;
+use super::limits::{Gate, Limits};
+use super::params::{Known, Query};
+use super::problem::{Kind, Problem};
+use super::{Guard, Parts};
+use crate::clock::Clock;
+pub use answers::{Answers, Page};
+pub use measures::{Active, ActiveChange, Measures, MeasuresChange};
+use routes::{Call, Route};
+pub use views::{
+    Answer, Change, ChannelMeasures, ChannelState, GroupChannels, LastError, List, ModelMeasures, ModelState,
+    Overview, RequestRows, Shares, SlowRequest, Totals, Trend, TrendPoint, UserMeasures,
+};
+
+/// Where the API is.
+pub const BASE: &str = "/api/v1";
+
+/// Answers smaller than this are sent as they are: compressed they are hardly smaller.
+const COMPRESS_ABOVE: u16 = 1024;
+
+/// Everything that the routes share.
+#[derive(Debug)]
+pub struct Api {
+    /// Where answers come from.
+    answers: Answers,
+    /// How far back anything is known.
+    history: Duration,
+    clock: Clock,
+    gate: Gate,
+    routes: Vec<Route>,
+    /// The OpenAPI document, written.
+    document: Document,
+}
+
+impl Api {
+    /// The API over these answers.
+    ///
+    /// # Errors
+    /// If its document cannot be written.
+    pub fn new(answers: Answers, history: Duration, clock: Clock) -> anyhow::Result<Self> {
+        let routes = routes::routes();
+        let document = Document::of(&openapi::document(&routes))
+            .map_err(|_| anyhow::anyhow!("the OpenAPI document cannot be written"))?;
+        Ok(Self { answers, history, clock, gate: Gate::new(Limits::default()), routes, document })
+    }
+}
+
+/// Everything below [`BASE`], with the answers for what is not there.
+pub(super) fn router(parts: &Parts) -> Router<Parts> {
+    let mut router = Router::new();
+    for (index, route) in parts.api.routes.iter().enumerate() {
+        let handler = move |State(api): State<Arc<Api>>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            RawQuery(query): RawQuery,
+                            headers: HeaderMap| async move {
+            api.answer(index, path, query.as_deref().unwrap_or_default(), &headers).await
+        };
+        router = router.route(&format!("{BASE}{}", route.path), get(handler));
+    }
+    let compression = CompressionLayer::new()
+        .gzip(true)
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESS_ABOVE));
+    // Not `nest`, whose fallback does not get `/api/v1/`.
+    let elsewhere = ["", "/", "/{*rest}"];
+    let router = elsewhere
+        .iter()
+        .fold(router, |router, rest| router.route(&format!("{BASE}{rest}"), any(no_such_route)));
+    router
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(compression)
+        .layer(from_fn_with_state(parts.clone(), authorize))
+}
+
+/// Lets pass who knows the password.
+async fn authorize(
+    State(guard): State<Arc<Guard>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    guard.api(request.headers(), peer.ip()).await?;
+    Ok(next.run(request).await)
+}
+
+async fn method_not_allowed() -> Response {
+    let problem = Problem::new(Kind::MethodNotAllowed, "this route is only read").accepted("GET, HEAD");
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
+}
+
+async fn no_such_route(State(api): State<Arc<Api>>) -> Problem {
+    let paths: Vec<String> = api.routes.iter().map(|route| format!("{BASE}{}", route.path)).collect();
+    Problem::new(Kind::NoSuchRoute, "there is no such route in this API").accepted(paths.join(", "))
+}
+
+impl Api {
+    async fn answer(
+        self: Arc<Self>,
+        index: usize,
+        path: Result<RawPathParams, RawPathParamsRejection>,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        let Some(route) = self.routes.get(index) else {
+            return Err(Problem::internal(&"a route is not in the table"));
+        };
+        // Rows have whole seconds, so nothing finer is true of a window.
+        let now = Timestamp::from_second(self.clock.unix()).unwrap_or_default();
+        let today = now.duration_since(self.answers.midnight(now)).unsigned_abs();
+        let known = Known { now, today, history: self.history };
+        let query = Query::parse(route.id, &route.accepts, query, known)?;
+        let argument = argument(route, path)?;
+        let call = Call { api: self.clone(), query, argument };
+        let work = async {
+            // A bug in one answer is that answer's; the next request finds everything as it was.
+            let answer = AssertUnwindSafe((route.handler)(call)).catch_unwind().await;
+            answer.unwrap_or_else(|_| Err(Problem::internal(&format!("{} panicked", route.path))))
+        };
+        Ok(self.gate.enter(work).await?.respond(headers, route.freshness))
+    }
+}
+
+/// The value of the path's parameter, decoded.
+fn argument(route: &Route, path: Result<RawPathParams, RawPathParamsRejection>) -> Result<String, Problem> {
+    let Some(param) = route.in_path else { return Ok(String::new()) };
+    let path = path.map_err(|_| {
+        Problem::parameter(param.name(), "the path is not percent-encoded UTF-8", "percent-encoded UTF-8")
+    })?;
+    let value = path.iter().find(|(name, _)| *name == param.name()).map(|(_, value)| value.to_owned());
+    Ok(value.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod document_tests;
+#[cfg(test)]
+mod tests;

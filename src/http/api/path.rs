@@ -1,0 +1,117 @@
+//! Parameters that stand in a path.
+
+use serde_json::{Value, json};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+
+use super::super::problem::{Problem, echo};
+
+/// A parameter of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathParam {
+    /// Id of a row of the log.
+    LogId,
+    /// Id of a request.
+    RequestId,
+}
+
+/// Longest request id. new-api's column holds 64.
+const MAX_REQUEST_ID: usize = 128;
+
+impl PathParam {
+    /// As it stands in the path.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LogId => "id",
+            Self::RequestId => "request_id",
+        }
+    }
+
+    /// What it is.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::LogId => "Id of a row of the log.",
+            Self::RequestId => "Id of a request, as its rows hold it.",
+        }
+    }
+
+    /// What it accepts, as errors say it.
+    const fn accepted(self) -> &'static str {
+        match self {
+            Self::LogId => "a whole number from 0 to 9223372036854775807",
+            Self::RequestId => "up to 128 visible ASCII characters",
+        }
+    }
+
+    /// A value that a person could give.
+    pub fn example(self) -> Value {
+        match self {
+            Self::LogId => json!(143_217),
+            Self::RequestId => json!("20260131075952123456789a1b2c3d4Xy7Qk2Lm"),
+        }
+    }
+
+    /// Its schema in the document.
+    pub fn schema(self) -> RefOr<Schema> {
+        let schema = ObjectBuilder::new();
+        let schema = match self {
+            Self::LogId => schema
+                .schema_type(Type::Integer)
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+                .minimum(Some(0))
+                .maximum(Some(i64::MAX)),
+            Self::RequestId => schema
+                .schema_type(Type::String)
+                .min_length(Some(1))
+                .max_length(Some(MAX_REQUEST_ID))
+                .pattern(Some("^[!-~]+$")),
+        };
+        RefOr::T(schema.build().into())
+    }
+
+    /// The value as a number.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn number(self, value: &str) -> Result<i64, Problem> {
+        let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        value.parse().ok().filter(|_| digits).ok_or_else(|| self.refuse(value))
+    }
+
+    /// The value as a text that an id can be.
+    ///
+    /// # Errors
+    /// If it cannot be one.
+    pub fn text(self, value: &str) -> Result<&str, Problem> {
+        let fits =
+            (1..=MAX_REQUEST_ID).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(value) } else { Err(self.refuse(value)) }
+    }
+
+    fn refuse(self, value: &str) -> Problem {
+        Problem::parameter(self.name(), format!("`{}` is not accepted", echo(value)), self.accepted())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_a_number_that_fits() {
+        assert_eq!(PathParam::LogId.number("143217").unwrap(), 143_217);
+        assert_eq!(PathParam::LogId.number("9223372036854775807").unwrap(), i64::MAX);
+        for value in ["9223372036854775808", "-1", "+1", "1.0", "abc", "", "1 "] {
+            let problem = PathParam::LogId.number(value).unwrap_err();
+            assert_eq!(serde_json::to_value(problem.body()).unwrap()["parameter"], "id", "{value}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_short_visible_ascii() {
+        assert!(PathParam::RequestId.text("2026-a/b").is_ok());
+        for value in ["", "a b", "é", "a\u{0}", &"a".repeat(129)] {
+            assert!(PathParam::RequestId.text(value).is_err(), "{value}");
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The routes of the API, each told once: path, parameters, answer, handler. The router, the reader of queries
+//! and the document are all made from this table.
+
+use std::future::{Future, ready};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+
+use super::super::json::{Document, Freshness};
+use super::super::params::{Accepts, Param, Query, Usual};
+use super::super::problem::Problem;
+use super::answers::Page;
+use super::path::PathParam;
+use super::views::{Answer, ChannelState, List, ModelState, SlowRequest};
+use super::{Api, BASE};
+use crate::detail::LogRow;
+
+/// A request, understood.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// What answers.
+    pub api: Arc<Api>,
+    /// Its query.
+    pub query: Query,
+    /// The value of the path's parameter; empty if the path has none.
+    pub argument: String,
+}
+
+/// Answers a call.
+pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Document, Problem>> + Send + Sync>;
+
+/// One route. All routes are read with GET, and HEAD.
+#[derive(Clone)]
+pub struct Route {
+    /// Its name in the document, in cursors, and nowhere else.
+    pub id: &'static str,
+    /// Its path below [`BASE`], in axum's and OpenAPI's common way.
+    pub path: &'static str,
+    /// Its group in the document.
+    pub tag: &'static str,
+    /// What it answers, in a few words.
+    pub summary: &'static str,
+    /// What else there is to know.
+    pub about: &'static str,
+    /// The parameter in its path.
+    pub in_path: Option<PathParam>,
+    /// Its parameters.
+    pub accepts: Accepts,
+    /// How long an answer may be used.
+    pub freshness: Freshness,
+    /// Name of the schema of its answer; None for an object of any kind.
+    pub answer: Option<String>,
+    /// That schema and all that it refers to.
+    pub schemas: Vec<(String, RefOr<Schema>)>,
+    /// An answer.
+    pub example: Option<Value>,
+    /// Answers.
+    pub handler: Handler,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// The usual window.
+const DAY: Usual = Usual::Last(Duration::from_secs(86_400));
+
+/// No parameters.
+const NOTHING: Accepts = Accepts { params: &[], window: DAY, limit: 0 };
+
+/// Parameters of sums.
+const SUMS: &[Param] = &[
+    Param::From,
+    Param::To,
+    Param::Window,
+    Param::ChannelId,
+    Param::Model,
+    Param::Group,
+    Param::Username,
+    Param::TokenName,
+    Param::Stream,
+];
+
+/// The same, cut into steps.
+const SUMS_IN_STEPS: &[Param] = &[
+    Param::From,
+    Param::To,
+    Param::Window,
+    Param::Step,
+    Param::By,
+    Param::ChannelId,
+    Param::Model,
+    Param::Group,
+    Param::Username,
+    Param::TokenName,
+    Param::Stream,
+];
+
+/// Parameters of the slowest requests.
+const SLOWEST: &[Param] = &[
+    Param::From,
+    Param::To,
+    Param::Window,
+    Param::ChannelId,
+    Param::Model,
+    Param::Group,
+    Param::Username,
+    Param::TokenName,
+    Param::RequestId,
+    Param::MinDuration,
+    Param::Outcome,
+    Param::Stream,
+    Param::Limit,
+    Param::Cursor,
+];
+
+/// Parameters of rows.
+const ROWS: &[Param] = &[
+    Param::From,
+    Param::To,
+    Param::Window,
+    Param::ChannelId,
+    Param::Model,
+    Param::Group,
+    Param::Username,
+    Param::TokenName,
+    Param::Type,
+    Param::RequestId,
+    Param::MinDuration,
+    Param::Outcome,
+    Param::Stream,
+    Param::Limit,
+    Param::Cursor,
+];
+
+/// Parameters of today's state.
+const STATE: &[Param] = &[Param::From, Param::To, Param::Window];
+
+/// All routes. To add one, add it here; the router and the document follow.
+pub fn routes() -> Vec<Route> {
+    let mut routes = sums();
+    routes.extend(rows());
+    routes.extend(states());
+    routes.push(Route {
+        freshness: Freshness::Seconds(300),
+        ..Route::raw(
+            "openapi",
+            "/openapi.json",
+            "meta",
+            Arc::new(|call: Call| ready(Ok(call.api.document.clone())).boxed()),
+        )
+        .says("This API", "An OpenAPI 3.1 document.")
+    });
+    routes
+}
+
+fn sums() -> Vec<Route> {
+    let day = |params| Accepts { params, window: DAY, limit: 0 };
+    vec![
+        Route::new("overview", "/overview", "sums", |call: Call| async move {
+            call.api.answers.overview(&call.query).await
+        })
+        .says(
+            "What was spent, by whom, and how fast it was",
+            "Totals of the window, their change against the window of the same length before, and the same by model, channel and user. The window is the last 24 hours if nothing is said.",
+        )
+        .takes(day(SUMS)),
+        Route::new("trend", "/trend", "sums", |call: Call| async move {
+            call.api.answers.trend(&call.query).await
+        })
+        .says(
+            "The same measures over time",
+            "One item for each step, and for each model, channel or user in it. The window is the last 24 hours if nothing is said.",
+        )
+        .takes(day(SUMS_IN_STEPS)),
+    ]
+}
+
+fn rows() -> Vec<Route> {
+    vec![
+        Route::new("slow_requests", "/slow-requests", "rows", |call: Call| async move {
+            let page = call.api.answers.slow_requests(&call.query).await?;
+            Ok::<List<SlowRequest>, _>(call.list("/slow-requests", page))
+        })
+        .says(
+            "The slowest requests",
+            "Slowest first, newest first among equals. The window is the last 24 hours if nothing is said.",
+        )
+        .takes(Accepts { params: SLOWEST, window: DAY, limit: 20 }),
+        Route::new("logs", "/logs", "rows", |call: Call| async move {
+            let page = call.api.answers.logs(&call.query).await?;
+            Ok::<List<LogRow>, _>(call.list("/logs", page))
+        })
+        .says(
+            "Rows of the log",
+            "Newest first. `next` leads to older rows; it neither repeats nor skips one while new rows arrive. The window is all that is kept if nothing is said.",
+        )
+        .takes(Accepts { params: ROWS, window: Usual::All, limit: 50 }),
+        Route::new("log", "/logs/{id}", "rows", |call: Call| async move {
+            let id = PathParam::LogId.number(&call.argument)?;
+            let row = call.api.answers.log(id).await?;
+            row.ok_or_else(|| Problem::not_found(format!("there is no row {id} in the log")))
+        })
+        .says("One row in full", "Tokens, cost and its factors, timing, attempts, request and response.")
+        .at(PathParam::LogId),
+        Route::new("request", "/requests/{request_id}", "rows", |call: Call| async move {
+            let id = PathParam::RequestId.text(&call.argument)?;
+            let rows = call.api.answers.request(id).await?;
+            rows.ok_or_else(|| Problem::not_found(format!("there is no row of request {id} in the log")))
+        })
+        .says("All rows of one request", "Failed attempts and the final row, in the order tried.")
+        .at(PathParam::RequestId),
+    ]
+}
+
+fn states() -> Vec<Route> {
+    let today = Accepts { params: STATE, window: Usual::Today, limit: 0 };
+    vec![
+        Route::new("channels", "/channels", "state", |call: Call| async move {
+            Ok::<List<ChannelState>, _>(List::whole(call.api.answers.channels(&call.query).await?))
+        })
+        .says(
+            "Channels today",
+            "Every channel with its measures in the window, by default since midnight (TIMEZONE).",
+        )
+        .takes(today),
+        Route::new("models", "/models", "state", |call: Call| async move {
+            Ok::<List<ModelState>, _>(List::whole(call.api.answers.models(&call.query).await?))
+        })
+        .says(
+            "Models today",
+            "Every model with its measures in the window, by default since midnight (TIMEZONE).",
+        )
+        .takes(today),
+    ]
+}
+
+impl Route {
+    /// A route whose handler answers a `T`, which is then also what the document says.
+    fn new<T, F>(
+        id: &'static str,
+        path: &'static str,
+        tag: &'static str,
+        handler: impl Fn(Call) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Answer,
+        F: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        let mut schemas = vec![(T::name().into_owned(), T::schema())];
+        T::schemas(&mut schemas);
+        let handler: Handler = Arc::new(move |call| {
+            let answer = handler(call);
+            async move { Document::of(&answer.await?) }.boxed()
+        });
+        Self {
+            answer: Some(T::name().into_owned()),
+            schemas,
+            example: serde_json::to_value(T::example()).ok(),
+            ..Self::raw(id, path, tag, handler)
+        }
+    }
+
+    /// A route whose answer is written already.
+    fn raw(id: &'static str, path: &'static str, tag: &'static str, handler: Handler) -> Self {
+        Self {
+            id,
+            path,
+            tag,
+            summary: "",
+            about: "",
+            in_path: None,
+            accepts: NOTHING,
+            freshness: Freshness::Live,
+            answer: None,
+            schemas: Vec::new(),
+            example: None,
+            handler,
+        }
+    }
+
+    fn says(self, summary: &'static str, about: &'static str) -> Self {
+        Self { summary, about, ..self }
+    }
+
+    fn takes(self, accepts: Accepts) -> Self {
+        Self { accepts, ..self }
+    }
+
+    fn at(self, in_path: PathParam) -> Self {
+        Self { in_path: Some(in_path), ..self }
+    }
+}
+
+impl Call {
+    /// A page as a list, with the link to the next one.
+    fn list<T>(&self, path: &str, page: Page<T>) -> List<T> {
+        let next_cursor = page.next.map(|position| self.query.next_cursor(position));
+        let next = next_cursor.as_ref().map(|cursor| self.query.next_link(&format!("{BASE}{path}"), cursor));
+        List { items: page.items, next, next_cursor }
+    }
+}
