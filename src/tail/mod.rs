@@ -23,13 +23,13 @@ use crate::history::BlockBuilder;
 use crate::newapi::logs::{RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
-use crate::store::{Checkpoint, Keep, Loaded, Position, Store, StoreError};
+use crate::store::{Loaded, Position, Store, StoreError};
 use crate::usage::{Rules, Usage};
 use seen::Seen;
 use work::Work;
 
 /// Rows of one read.
-const BATCH_ROWS: u32 = 2_000;
+const BATCH_ROWS: u32 = 1_000;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
@@ -39,7 +39,7 @@ const QUEUED_BATCHES: usize = 2;
 
 /// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-const COMMIT_ROWS: u64 = 200_000;
+const COMMIT_ROWS: u64 = 100_000;
 
 /// How long a round may go on after the signal to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -312,40 +312,56 @@ impl Tailer {
         Ok(Progress::AtEnd)
     }
 
-    /// Counts `batch` and what follows it, each batch while the next ones are read. True if the end of the log was
-    /// reached, and not only the time for a commit.
+    /// Counts `batch` and what follows it, each batch while the next ones are read, and commits now and then where
+    /// it counts. True if the end of the log was reached, and not only an end of patience.
     async fn count_on_another_core(
         &mut self,
         reader: &LogReader,
         mut work: Work,
         mut batch: RawLogs,
     ) -> Result<(Work, bool), TailError> {
-        let (began, mut rows) = (Instant::now(), 0);
+        let mut rows = 0;
         let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
         let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
+        let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
         let counting = spawn_blocking(move || {
+            let (mut committed_at, mut committed_rows) = (Instant::now(), 0);
             while let Some(batch) = batches.blocking_recv() {
                 work = work.count(&batch);
                 // If there are enough, this one goes.
                 let _ = give_back.try_send(batch.into_spare());
+                if work.rows - committed_rows >= COMMIT_ROWS || committed_at.elapsed() >= COMMIT_EVERY {
+                    work.commit(&store, &labels)?;
+                    (committed_at, committed_rows) = (Instant::now(), work.rows);
+                }
             }
-            work
+            Ok::<_, StoreError>(work)
         });
-        let at_end = loop {
+        let reached = loop {
             let (at_end, last_id) = (batch.at_end, batch.last_id());
             rows += batch.len() as u64;
-            // It is closed only by a panic in counting, which is told below.
-            let Ok(()) = sender.send(batch).await else { break at_end };
-            let Some(last_id) = last_id.filter(|_| !at_end) else { break at_end };
+            // It is closed only when counting failed, which is told below.
+            let Ok(()) = sender.send(batch).await else { break Ok(at_end) };
+            let Some(last_id) = last_id.filter(|_| !at_end) else { break Ok(at_end) };
             self.report(rows, last_id);
-            if rows >= COMMIT_ROWS || began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
-                break false;
+            if self.stop.is_cancelled() {
+                break Ok(false);
             }
-            let spare = spares.try_recv().unwrap_or_default();
-            batch = reader.from_id(last_id, BATCH_ROWS, spare).await?;
+            match reader.from_id(last_id, BATCH_ROWS, spares.try_recv().unwrap_or_default()).await {
+                Ok(next) => batch = next,
+                Err(error) => break Err(error),
+            }
         };
         drop(sender);
-        Ok((counting.await?, at_end))
+        let work = counting.await??;
+        match reached {
+            Ok(at_end) => Ok((work, at_end)),
+            Err(error) => {
+                // What was read before is not read again.
+                self.commit(work, false).await?;
+                Err(error.into())
+            }
+        }
     }
 
     async fn reader(&mut self) -> Result<LogReader, ReadError> {
@@ -388,6 +404,13 @@ impl Tailer {
     /// Material for a round: copies of what it changes. If the round fails they are dropped.
     fn work(&mut self) -> Result<Work, StoreError> {
         let late_window_ms = i64::try_from(self.config.late_window.as_millis()).unwrap_or(i64::MAX);
+        let known = if let Some(known) = self.usage.take() {
+            known
+        } else {
+            let Loaded { position, usage, .. } = self.store.load(&self.rules.extra_labels)?;
+            self.position = position.unwrap_or_default();
+            Arc::new(usage)
+        };
         let seen = if let Some(seen) = self.seen.take() {
             seen
         } else {
@@ -395,10 +418,6 @@ impl Tailer {
             Seen::restore(late_window_ms, self.store.seen()?, position.last_id, position.holes_from)
         };
         let facts = self.state.facts();
-        let known = match self.usage.take() {
-            Some(known) => known,
-            None => Arc::new(self.store.load(&self.rules.extra_labels)?.usage),
-        };
         let mut usage = Arc::try_unwrap(known).map_or_else(
             |shown| {
                 let next = shown.successor();
@@ -413,6 +432,7 @@ impl Tailer {
                 usage.release(version);
             }
         }
+        self.position.source = self.database.address().to_owned();
         Ok(Work {
             usage,
             history: std::mem::take(&mut self.history),
@@ -422,6 +442,7 @@ impl Tailer {
             rules: self.rules.clone(),
             now_ms: self.clock.now().as_millisecond(),
             late_window_ms,
+            keep_seconds: seconds(self.config.history),
             rows: 0,
         })
     }
@@ -451,32 +472,12 @@ impl Tailer {
 
     /// Commits what a round did, then shows it.
     async fn commit(&mut self, mut work: Work, at_end: bool) -> Result<(), TailError> {
-        work.position.source = self.database.address().to_owned();
         work.position.caught_up |= at_end;
-        let (rows, store, labels) = (work.rows, self.store.clone(), self.rules.extra_labels.clone());
-        let now = work.now_ms / 1000;
-        let keep = Keep { since: now.saturating_sub(seconds(self.config.history)), now };
-        let (chunk, forgotten) = work.seen.commit(work.now_ms);
-        let dirty = rows > 0
-            || chunk.is_some()
-            || !work.usage.changes().series.is_empty()
-            || work.usage.changes().relabelled
-            || work.position != self.position;
+        let rows = work.rows;
+        let dirty = work.is_dirty() || work.position != self.position;
         if dirty {
-            work = spawn_blocking(move || {
-                let checkpoint = Checkpoint {
-                    position: &work.position,
-                    usage: &work.usage,
-                    seen: chunk.as_ref(),
-                    forgotten: &forgotten,
-                    history: &work.history.take(),
-                    keep,
-                };
-                store.commit(&checkpoint, &labels)?;
-                work.usage.committed();
-                Ok::<_, StoreError>(work)
-            })
-            .await??;
+            let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
+            work = spawn_blocking(move || work.commit(&store, &labels).map(|()| work)).await??;
         }
         self.seen = Some(work.seen);
         self.history = work.history;

@@ -200,6 +200,11 @@ impl Seen {
         self.highest = self.highest.max(id);
     }
 
+    /// Whether rows were remembered since the last commit.
+    pub fn has_news(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
     /// What a commit at `now` must add, and the numbers of the chunks that it may drop.
     pub fn commit(&mut self, now: i64) -> (Option<Chunk>, Vec<i64>) {
         let rows = std::mem::take(&mut self.pending);

@@ -1,4 +1,4 @@
-//! Counting a batch of rows, on copies that are thrown away if anything fails. No database, no clock.
+//! Counting a batch of rows, on copies that are thrown away if anything fails, and committing them. No clock.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use crate::history::{BlockBuilder, Fact};
 use crate::newapi::Directory;
 use crate::newapi::logs::RawLogs;
 use crate::record::LogRecord;
-use crate::store::Position;
-use crate::usage::{Context, Rules, Usage};
+use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
+use crate::usage::{Context, ExtraLabel, Rules, Usage};
 
 /// Clocks of gateway nodes may be so far apart, in seconds, when a hole in old rows is taken for permanent.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
@@ -34,6 +34,8 @@ pub(super) struct Work {
     pub(super) rules: Rules,
     pub(super) now_ms: i64,
     pub(super) late_window_ms: i64,
+    /// How long the history is kept.
+    pub(super) keep_seconds: i64,
     /// Rows counted.
     pub(super) rows: u64,
 }
@@ -46,6 +48,31 @@ impl Work {
             .records()
             .next()
             .is_some_and(|first| first.id == self.position.last_id && first.fingerprint() == anchor)
+    }
+
+    /// Whether there is anything to commit besides the position.
+    pub(super) fn is_dirty(&self) -> bool {
+        let changes = self.usage.changes();
+        self.rows > 0 || self.seen.has_news() || !changes.series.is_empty() || changes.relabelled
+    }
+
+    /// Writes what was counted since the last time, and where in the log that was. Blocks.
+    pub(super) fn commit(&mut self, store: &Store, labels: &[ExtraLabel]) -> Result<(), StoreError> {
+        let now = self.now_ms / 1000;
+        let (chunk, forgotten) = self.seen.commit(self.now_ms);
+        store.commit(
+            &Checkpoint {
+                position: &self.position,
+                usage: &self.usage,
+                seen: chunk.as_ref(),
+                forgotten: &forgotten,
+                history: &self.history.take(),
+                keep: Keep { since: now.saturating_sub(self.keep_seconds), now },
+            },
+            labels,
+        )?;
+        self.usage.committed();
+        Ok(())
     }
 
     /// Counts rows that follow the last known one.

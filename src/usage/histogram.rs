@@ -29,11 +29,64 @@ pub struct Histogram {
     pub buckets: [u64; MAX_BUCKETS],
     /// Count of the native zero bucket.
     pub zero: u64,
-    /// Native buckets `(index, count)` in ascending order; bucket `i` holds `2^((i-1)/8) < v <= 2^(i/8)`.
-    pub native: Vec<(i32, u64)>,
+    /// Native buckets; bucket `i` holds `2^((i-1)/8) < v <= 2^(i/8)`.
+    pub native: Native,
     /// Latest example per classic bucket. Kept in memory only: after a restart new rows bring new ones.
     #[serde(skip)]
     pub exemplars: Vec<Option<Exemplar>>,
+}
+
+/// Native buckets in ascending order, each packed into one number: they are most of what a label set needs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(i32, u64)>", into = "Vec<(i32, u64)>")]
+pub struct Native(Vec<u64>);
+
+/// Bits of a packed bucket that hold its count; the index stands above them.
+const COUNT_BITS: u32 = 48;
+
+/// Added to an index, so that packed buckets are ordered like their indices. No time has one so low.
+const INDEX_OFFSET: i32 = 1 << 14;
+
+impl Native {
+    /// Counts `times` more values in bucket `index`.
+    pub fn add(&mut self, index: i32, times: u64) {
+        let index = pack(index);
+        match self.0.binary_search_by_key(&index, |bucket| bucket >> COUNT_BITS) {
+            Ok(at) => self.0[at] += times,
+            Err(at) => self.0.insert(at, index << COUNT_BITS | times),
+        }
+    }
+
+    /// Index and count of each bucket.
+    pub fn iter(&self) -> impl Iterator<Item = (i32, u64)> {
+        self.0.iter().map(|bucket| (unpack(bucket >> COUNT_BITS), bucket & ((1 << COUNT_BITS) - 1)))
+    }
+}
+
+#[expect(clippy::cast_sign_loss, reason = "the index was made positive")]
+fn pack(index: i32) -> u64 {
+    (index + INDEX_OFFSET).clamp(0, 2 * INDEX_OFFSET) as u64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "sixteen bits are left")]
+fn unpack(packed: u64) -> i32 {
+    packed as i32 - INDEX_OFFSET
+}
+
+impl From<Vec<(i32, u64)>> for Native {
+    fn from(buckets: Vec<(i32, u64)>) -> Self {
+        let mut native = Self::default();
+        for (index, count) in buckets {
+            native.add(index, count);
+        }
+        native
+    }
+}
+
+impl From<Native> for Vec<(i32, u64)> {
+    fn from(native: Native) -> Self {
+        native.iter().collect()
+    }
 }
 
 /// A row that fell in a bucket.
@@ -62,11 +115,8 @@ impl Histogram {
         for (mine, count) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += count;
         }
-        for &(index, count) in &other.native {
-            match self.native.binary_search_by_key(&index, |(i, _)| *i) {
-                Ok(at) => self.native[at].1 += count,
-                Err(at) => self.native.insert(at, (index, count)),
-            }
+        for (index, count) in other.native.iter() {
+            self.native.add(index, count);
         }
     }
 
@@ -78,11 +128,7 @@ impl Histogram {
         if value <= NATIVE_ZERO_THRESHOLD {
             self.zero += 1;
         } else {
-            let index = native_index(value);
-            match self.native.binary_search_by_key(&index, |(i, _)| *i) {
-                Ok(at) => self.native[at].1 += 1,
-                Err(at) => self.native.insert(at, (index, 1)),
-            }
+            self.native.add(native_index(value), 1);
         }
         if let Some(exemplar) = exemplar {
             if self.exemplars.is_empty() {
@@ -119,11 +165,11 @@ fn native_index(value: f64) -> i32 {
 
 /// Native buckets as Prometheus wants them: runs of neighbours, and each count as the difference to the one
 /// before.
-pub fn spans_and_deltas(buckets: &[(i32, u64)]) -> (Vec<(i32, u32)>, Vec<i64>) {
+pub fn spans_and_deltas(buckets: &Native) -> (Vec<(i32, u32)>, Vec<i64>) {
     let mut spans: Vec<(i32, u32)> = Vec::new();
-    let mut deltas = Vec::with_capacity(buckets.len());
+    let mut deltas = Vec::new();
     let (mut next, mut before) = (0_i32, 0_i64);
-    for &(index, count) in buckets {
+    for (index, count) in buckets.iter() {
         match spans.last_mut() {
             Some((_, length)) if index == next => *length += 1,
             _ => spans.push((index - next, 1)),
@@ -176,8 +222,8 @@ mod tests {
 
     #[test]
     fn spans_and_deltas_give_the_buckets_back() {
-        let buckets = [(-3, 5), (-2, 1), (4, 9), (5, 9), (6, 2), (40, 1)];
-        let (spans, deltas) = spans_and_deltas(&buckets);
+        let buckets = vec![(-3, 5), (-2, 1), (4, 9), (5, 9), (6, 2), (40, 1)];
+        let (spans, deltas) = spans_and_deltas(&Native::from(buckets.clone()));
         assert_eq!(spans, [(-3, 2), (5, 3), (33, 1)]);
         let mut back = Vec::new();
         let (mut index, mut count, mut deltas) = (0, 0, deltas.into_iter());

@@ -130,7 +130,7 @@ impl Totals {
 /// Everything counted.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
-    /// Counts one for every published state.
+    /// Grows with every state and every commit.
     version: u64,
     series: HashMap<Arc<Key>, Arc<Series>>,
     known_models: Arc<HashSet<String>>,
@@ -193,7 +193,7 @@ impl Usage {
         self.changes.relabelled = true;
     }
 
-    /// Which published state this is; grows by one each time.
+    /// Which state this is: later ones have higher numbers.
     pub fn version(&self) -> u64 {
         self.version
     }
@@ -203,9 +203,10 @@ impl Usage {
         &self.changes
     }
 
-    /// Forgets what changed, once it is committed.
+    /// Forgets what changed, once it is committed. What changes from now on is another version.
     pub fn committed(&mut self) {
         self.changes = Changes::default();
+        self.version += 1;
     }
 
     /// Counts that have no labels of traffic.
