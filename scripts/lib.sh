@@ -30,6 +30,8 @@ missing_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || echo prometheus-alertmanager
   command -v sqlite3 >/dev/null || echo sqlite3
+  # Debian's python3 has no pip for a venv without its package.
+  python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   # libc6-dev is only recommended by gcc, and recommendations are not installed.
   command -v cc >/dev/null || printf '%s\n' gcc libc6-dev
 }
@@ -181,12 +183,12 @@ server_failed() {
   fail "$1 does not start; its last lines are above"
 }
 
-# wait_for NAME PORT COMMAND...: until the command succeeds; fails if the server ends first or takes over a minute.
+# wait_for NAME COMMAND...: until the command succeeds; fails if the server ends first or takes over PATIENCE seconds.
 wait_for() {
   local name=$1 pid
   shift
   pid=$(cat "$RUN/$name/pid")
-  for _ in $(seq 600); do
+  for _ in $(seq $((${PATIENCE:-60} * 10))); do
     kill -0 "$pid" 2>/dev/null || server_failed "$name"
     if "$@" >/dev/null 2>&1; then return; fi
     sleep 0.1
@@ -255,4 +257,37 @@ start_servers() {
   start_postgres
   wait_for mariadb mysql_greets "$(url_port "$TEST_MYSQL_URL")"
   wait_for postgres "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$(url_port "$TEST_POSTGRES_URL")"
+}
+
+# ---- the demo ---------------------------------------------------------------------------------------------------
+
+http_ready() {
+  (exec 3<>"/dev/tcp/127.0.0.1/$1" && printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3 \
+    && IFS= read -r -t 2 status <&3 && [[ $status == *" 200 "* ]])
+}
+
+# start_demo BINARY: the stand-in with the monitor on it, at DEMO_URL, its data in a folder of the run.
+start_demo() {
+  local port
+  port=$(free_port)
+  mkdir "$RUN/demo"
+  # By a name in the folder, which is how remove_run tells its process.
+  cp "$1" "$RUN/demo/token-monitor"
+  (cd "$RUN/demo" && LISTEN="127.0.0.1:$port" exec "$RUN/demo/token-monitor" demo) </dev/null >"$RUN/demo/log" 2>&1 &
+  started demo $!
+  export DEMO_URL="http://127.0.0.1:$port"
+  # Days of history are made first, by a build that is not made for speed.
+  PATIENCE=240 wait_for demo http_ready "$port"
+}
+
+# Ends the demo as an operator would; fails if it did not last until now, or does not end.
+stop_demo() {
+  local pid
+  pid=$(cat "$RUN/demo/pid")
+  kill -TERM "$pid" 2>/dev/null || server_failed demo
+  for _ in $(seq 100); do
+    kill -0 "$pid" 2>/dev/null || return 0
+    sleep 0.1
+  done
+  fail "the demo does not stop"
 }

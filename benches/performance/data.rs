@@ -14,8 +14,8 @@ use token_monitor::clock::Clock;
 use token_monitor::demo::{self, Row, schema, writer};
 
 /// Label sets of the big table: 60 channels with 50 models each.
-const CHANNELS: usize = 60;
-const MODELS: usize = 50;
+pub const CHANNELS: usize = 60;
+pub const MODELS: usize = 50;
 
 /// The columns that the monitor reads.
 const INTS: &str =

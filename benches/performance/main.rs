@@ -1,6 +1,8 @@
-//! The benchmarks of DESIGN section 9 that concern the exporter, as one table. Run by `scripts/bench`, which
+//! The benchmarks of DESIGN section 9 that concern the exporter and the API, as one table. Run by `scripts/bench`, which
 //! starts the servers and names them in the environment.
 
+mod api;
+mod client;
 mod data;
 mod measure;
 mod monitor;
@@ -33,38 +35,81 @@ async fn run() -> anyhow::Result<()> {
     println!("{rows} rows, {} cores", std::thread::available_parallelism()?);
     let mut table = measure::Results::default();
 
-    let parts: Vec<String> = std::env::var_os("BENCH_PARTS")
-        .and_then(|parts| parts.into_string().ok())
-        .map(|parts| parts.split_whitespace().map(str::to_lowercase).collect())
-        .unwrap_or_default();
-    let wanted = |part: &str| parts.is_empty() || parts.contains(&part.to_lowercase());
-
-    for engine in Engine::ALL.into_iter().filter(|engine| wanted(&engine.to_string())) {
+    let parts = Parts::from_env()?;
+    for engine in Engine::ALL.into_iter().filter(|engine| parts.engine(*engine)) {
         eprintln!("{engine}: filling the tables");
-        let small = Table::fill(engine, &folder, "small", SMALL)?;
         let big = Table::fill(engine, &folder, "big", rows)?;
-        eprintln!("{engine}: catching up");
-        table.extend(catch_up(&big, &folder)?);
-        eprintln!("{engine}: polling");
-        table.push(polls(&small, &big, &folder).await?);
-        small.remove()?;
+        // Before the polls, which add rows.
+        if parts.of_engine("api") {
+            eprintln!("{engine}: the API");
+            api::measure(&big, rows, &folder, &mut table)?;
+        }
+        if parts.of_engine("follow") {
+            let small = Table::fill(engine, &folder, "small", SMALL)?;
+            eprintln!("{engine}: catching up");
+            table.extend(catch_up(&big, &folder)?);
+            eprintln!("{engine}: polling");
+            table.push(Box::pin(polls(&small, &big, &folder)).await?);
+            small.remove()?;
+        }
         big.remove()?;
     }
-    if wanted("scrape") {
+    if parts.wanted("scrape") {
         eprintln!("scraping");
         table.extend(scrapes(&folder)?);
     }
-    if wanted("freshness") {
+    if parts.wanted("freshness") {
         eprintln!("freshness");
         table.push(freshness(&folder)?);
     }
-    if wanted("idle") {
+    if parts.wanted("idle") {
         eprintln!("idle cost");
         table.push(idle(&folder)?);
     }
 
     println!("{table}");
     Ok(())
+}
+
+/// What is to be measured, from `BENCH_PARTS`.
+struct Parts(Vec<String>);
+
+impl Parts {
+    const ENGINES: [&str; 3] = ["sqlite", "mariadb", "postgresql"];
+    /// What is measured on each engine.
+    const OF_ENGINES: [&str; 2] = ["follow", "api"];
+    const OTHERS: [&str; 3] = ["scrape", "freshness", "idle"];
+
+    fn from_env() -> anyhow::Result<Self> {
+        let text =
+            std::env::var_os("BENCH_PARTS").and_then(|parts| parts.into_string().ok()).unwrap_or_default();
+        let parts: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+        let known = [&Self::ENGINES[..], &Self::OF_ENGINES, &Self::OTHERS].concat();
+        if let Some(part) = parts.iter().find(|part| !known.contains(&part.as_str())) {
+            anyhow::bail!("there is no part {part}: {}", known.join(", "));
+        }
+        Ok(Self(parts))
+    }
+
+    fn names_any(&self, of: &[&str]) -> bool {
+        self.0.iter().any(|part| of.contains(&part.as_str()))
+    }
+
+    /// Without names everything is wanted.
+    fn wanted(&self, part: &str) -> bool {
+        self.0.is_empty() || self.names_any(&[part])
+    }
+
+    /// Those that are named; all of them if only what to measure on them is.
+    fn engine(&self, engine: Engine) -> bool {
+        let name = engine.to_string().to_lowercase();
+        self.wanted(&name) || self.names_any(&Self::OF_ENGINES) && !self.names_any(&Self::ENGINES)
+    }
+
+    /// What is named; all of it if only engines are.
+    fn of_engine(&self, part: &str) -> bool {
+        self.wanted(part) || !self.names_any(&Self::OF_ENGINES)
+    }
 }
 
 /// The real binary from its start until it is ready, in turn with the engine's own client reading the same.

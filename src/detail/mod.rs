@@ -110,6 +110,11 @@ impl LogDetail {
     }
 }
 
+/// A text without the keys that stand in it.
+pub fn without_credentials(text: &str) -> std::borrow::Cow<'_, str> {
+    mask::text(text)
+}
+
 /// The `other` column as it may be shown, or what is wrong with it.
 fn shown_other(entry: &Entry) -> (Option<Box<RawValue>>, Option<String>) {
     let text = entry.other.trim();

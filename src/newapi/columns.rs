@@ -94,7 +94,8 @@ impl Columns {
 /// `name` quoted as an identifier.
 pub(super) fn quote(engine: Engine, name: &str) -> String {
     match engine {
-        Engine::MySql => format!("`{name}`"),
-        Engine::Sqlite | Engine::Postgres => format!("\"{name}\""),
+        // SQLite takes a name in double quotes for a text if there is no such column.
+        Engine::MySql | Engine::Sqlite => format!("`{name}`"),
+        Engine::Postgres => format!("\"{name}\""),
     }
 }

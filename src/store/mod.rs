@@ -95,14 +95,14 @@ impl Store {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
         }
-        let lock = Arc::new(lock(path)?);
+        let lock = lock(path)?;
         let mut connection = Connection::open(path).map_err(|error| unusable(error.to_string()))?;
         prepare(&mut connection, path)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
-            readers: Arc::new(history::Readers::new(path, Arc::clone(&lock))),
+            readers: Arc::new(history::Readers::new(path)),
             path: path.to_owned(),
-            _lock: lock,
+            _lock: Arc::new(lock),
         })
     }
 

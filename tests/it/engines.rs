@@ -20,7 +20,8 @@ static ROWS: LazyLock<Vec<LogRow>> = LazyLock::new(|| {
     demo::history(7, from, to, 0.1).map(log_row).collect()
 });
 
-fn log_row(row: demo::Row) -> LogRow {
+/// A row of the demo as it is inserted.
+pub fn log_row(row: demo::Row) -> LogRow {
     LogRow {
         user_id: row.user_id,
         created_at: row.created_at,
@@ -49,7 +50,7 @@ fn log_row(row: demo::Row) -> LogRow {
 }
 
 /// Writes the demo's channels and abilities, and the option if there is one.
-async fn install(database: &Database, quota_per_unit: Option<&str>) {
+pub async fn install(database: &Database, quota_per_unit: Option<&str>) {
     let engine = database.engine;
     let (group, key) = (engine.identifier("group"), engine.identifier("key"));
     for channel in &CHANNELS {

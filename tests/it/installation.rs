@@ -42,7 +42,8 @@ impl Installation {
     }
 }
 
-const CHANNELS: &str = r"
+/// Its channels, for SQLite.
+pub const CHANNELS: &str = r"
 INSERT INTO channels (id, type, `key`, status, name, test_time, response_time, balance, balance_updated_time, models, `group`, used_quota, tag) VALUES
  (1, 3, 'secret', 1, 'azure-east', 1780000000, 850, 12.5, 1780000000, 'gpt-4o,gpt-4o-mini', 'default,vip', 123456, 'azure'),
  (2, 14, 'secret', 3, 'claude', 1780000060, 2100, 0, 0, 'claude-sonnet-4', 'default', 7, NULL),
@@ -54,7 +55,7 @@ INSERT INTO options VALUES ('QuotaPerUnit', '500000');
 ";
 
 /// Rows of every kind that counts differently, a second apart from `first` on. None is younger than now.
-fn every_kind_of_row(first: i64) -> Vec<LogRow> {
+pub fn every_kind_of_row(first: i64) -> Vec<LogRow> {
     let row = |kind: i64, other: &str| LogRow { kind, other: Some(other.to_owned()), ..LogRow::default() };
     let answered = |other: &str, use_time, is_stream, request_id: &str| LogRow {
         use_time,

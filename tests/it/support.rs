@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use reqwest::header::HeaderMap;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 use token_monitor::app::App;
 use token_monitor::clock::Clock;
@@ -40,9 +42,14 @@ pub struct Monitor {
 impl Monitor {
     /// Builds and starts it.
     pub async fn start(flags: &Flags) -> Self {
+        Self::start_at(flags, Clock::system()).await
+    }
+
+    /// The same with a clock of the test's own.
+    pub async fn start_at(flags: &Flags, clock: Clock) -> Self {
         let settings = Settings::from_flags(flags).expect("readable settings");
         let config = Config::resolve(&settings).expect("a sound configuration");
-        let app = App::build(config, Clock::system()).await.expect("an app");
+        let app = App::build(config, clock).await.expect("an app");
         let (address, stop) = (app.address(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
         Self { address, stop, running }
@@ -58,6 +65,11 @@ impl Monitor {
     /// What it shows.
     pub fn page(&self) -> Page {
         Page::new(self.address)
+    }
+
+    /// What it answers; it must have been started without a password.
+    pub fn api(&self) -> Api {
+        Api::new(self.address, None)
     }
 
     /// Stops it in good order; it must have had no failure.
@@ -164,6 +176,10 @@ pub fn command(flags: &Flags) -> Command {
         ("LANGUAGE", &flags.language),
         ("LOG_FORMAT", &flags.log_format),
         ("RUST_LOG", &flags.rust_log),
+        ("BODY_TABLE", &flags.body_table),
+        ("BODY_REQUEST_COLUMN", &flags.body_request_column),
+        ("BODY_RESPONSE_COLUMN", &flags.body_response_column),
+        ("BODY_JOIN", &flags.body_join),
     ];
     for (name, value) in variables {
         if let Some(value) = value {
@@ -218,6 +234,109 @@ impl Page {
         eventually(what, async || wanted(&self.samples().await)).await;
         self.samples().await
     }
+}
+
+/// The JSON API of a monitor.
+#[derive(Clone)]
+pub struct Api {
+    base: String,
+    password: Option<String>,
+    client: reqwest::Client,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    /// A header as text; empty if there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("a header of ASCII"))
+    }
+
+    /// The body.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+impl Api {
+    /// That of an address, asked with a password or without one.
+    pub fn new(address: SocketAddr, password: Option<&str>) -> Self {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
+        Self { base: format!("http://{address}"), password: password.map(str::to_owned), client }
+    }
+
+    /// The answer to a request, of whatever status; `path` begins with `/`.
+    pub async fn ask(&self, path: &str) -> Answer {
+        self.send(self.client.get(format!("{}{path}", self.base))).await
+    }
+
+    /// The same with another method.
+    pub async fn ask_by(&self, method: &str, path: &str) -> Answer {
+        let method = method.parse().expect("a method");
+        self.send(self.client.request(method, format!("{}{path}", self.base))).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let request = match &self.password {
+            Some(password) => request.bearer_auth(password),
+            None => request,
+        };
+        let answer = request.send().await.expect("an answer");
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Answer { status, headers, text: answer.text().await.expect("a body") }
+    }
+
+    /// The JSON of an answer, which must be one; `route` is the path below `/api/v1/`.
+    pub async fn get(&self, route: &str) -> Value {
+        let answer = self.ask(&format!("/api/v1/{route}")).await;
+        assert_eq!(answer.status, 200, "{route}: {}", answer.text);
+        assert_eq!(answer.header("content-type"), "application/json", "{route}");
+        answer.json()
+    }
+
+    /// The items of a list from this page to its end, by the links to the next pages, and the number of pages.
+    pub async fn pages(&self, route: &str) -> (Vec<Value>, usize) {
+        let (mut items, mut pages) = (Vec::new(), 0);
+        let mut next = Some(format!("/api/v1/{route}"));
+        while let Some(path) = next {
+            let answer = self.ask(&path).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+            let Value::Object(mut page) = answer.json() else { panic!("no list: {}", answer.text) };
+            let Some(Value::Array(some)) = page.remove("items") else { panic!("no items: {page:?}") };
+            items.extend(some);
+            next = page["next"].as_str().map(str::to_owned);
+            pages += 1;
+            assert!(pages < 1000, "{route} has no end");
+        }
+        (items, pages)
+    }
+
+    /// The problem of this status that is answered instead.
+    pub async fn problem(&self, route: &str, status: u16) -> Value {
+        let answer = self.ask(&format!("/api/v1/{route}")).await;
+        problem(route, &answer, status)
+    }
+}
+
+/// The problem that an answer is: complete, and of this status.
+pub fn problem(what: &str, answer: &Answer, status: u16) -> Value {
+    assert_eq!(answer.status, status, "{what}: {}", answer.text);
+    assert_eq!(answer.header("content-type"), "application/problem+json", "{what}");
+    let problem = answer.json();
+    assert_eq!(problem["status"], status, "{what}: {problem}");
+    for field in ["type", "title", "detail"] {
+        assert!(
+            problem[field].as_str().is_some_and(|text| !text.is_empty()),
+            "{what}: no {field}: {problem}"
+        );
+    }
+    problem
 }
 
 /// Waits until `condition` holds.

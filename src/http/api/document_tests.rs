@@ -160,7 +160,7 @@ fn every_example_is_what_its_schema_says() {
 #[test]
 fn no_two_schemas_have_one_name() {
     let mut known: BTreeMap<String, Value> = BTreeMap::new();
-    for (name, schema) in super::routes::routes().into_iter().flat_map(|route| route.schemas) {
+    for (name, schema) in routes::routes().into_iter().flat_map(|route| route.schemas) {
         let schema = serde_json::to_value(schema).unwrap();
         assert_eq!(known.entry(name.clone()).or_insert_with(|| schema.clone()), &schema, "{name}");
     }

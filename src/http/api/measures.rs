@@ -66,7 +66,8 @@ macro_rules! measures {
 }
 
 measures! {
-    /// Measures of a group of rows. Times are of answered requests; a value that no row gives is null.
+    /// Measures of a group of rows. Times are of answered requests; a value that no row gives is null. So are percentiles
+    /// by user and those of a trend that is told apart, of which only sums are kept.
     Measures,
     /// Changes of measures against the window before, as ratios; null where there was nothing.
     MeasuresChange,

@@ -4,7 +4,6 @@
 //! whole commits only.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -26,8 +25,6 @@ pub(in crate::store) struct Readers {
     path: PathBuf,
     state: Mutex<Idle>,
     returned: Condvar,
-    /// While somebody reads, the file is ours.
-    _lock: Arc<File>,
 }
 
 #[derive(Debug, Default)]
@@ -37,8 +34,8 @@ struct Idle {
 }
 
 impl Readers {
-    pub(in crate::store) fn new(path: &Path, lock: Arc<File>) -> Self {
-        Self { path: path.to_owned(), state: Mutex::default(), returned: Condvar::new(), _lock: lock }
+    pub(in crate::store) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), state: Mutex::default(), returned: Condvar::new() }
     }
 
     /// A connection that nobody else uses, after a wait if all are in use.

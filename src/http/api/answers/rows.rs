@@ -3,6 +3,7 @@
 //! The history says which rows they are; the log, asked by primary key, says what they tell. An id can belong to
 //! another row by then, because SQLite gives ids out again, so each row is compared with what was counted.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::super::super::params::{Filters, Position, Query};
@@ -17,6 +18,9 @@ use crate::record::RowOutcome;
 /// Reads of the log for one page; rows that were deleted from it leave gaps that the next read fills.
 const READS_PER_PAGE: usize = 8;
 
+/// So many rows of the history are looked at, at least.
+const FEWEST: usize = 64;
+
 impl Answers {
     /// `GET /api/v1/slow-requests`
     pub async fn slow_requests(&self, query: &Query) -> Result<Page<SlowRequest>, Problem> {
@@ -25,15 +29,18 @@ impl Answers {
         if !query.filters.request_ids.is_empty() {
             let mut entries = self.of_requests(query).await?;
             entries.retain(|(_, row)| answered(row.outcome));
-            let key = |row: &LogRow| (row.duration_seconds * 1000.0) as i64;
-            entries.sort_by_key(|(entry, row)| std::cmp::Reverse((key(row), entry.created_at, entry.id)));
-            entries.truncate(query.limit);
-            let siblings: Vec<Entry> = entries.iter().map(|(entry, _)| entry.clone()).collect();
+            let key = |(entry, row): &(Entry, LogRow)| {
+                [(row.duration_seconds * 1000.0).round() as i64, entry.created_at, entry.id]
+            };
+            let next = cut(&mut entries, query, key);
+            let ids: Vec<&str> = query.filters.request_ids.iter().map(String::as_str).collect();
+            // Failed attempts too, whatever the filters say of them.
+            let siblings = self.log.of_requests(&ids).await?;
             let items = entries
                 .into_iter()
                 .map(|(entry, row)| SlowRequest { attempts: attempts_of(&entry, &siblings, &context), row })
                 .collect();
-            return Ok(Page { items, next: None });
+            return Ok(Page { items, next });
         }
         let (selection, limit) = (selection(query), query.limit);
         let after = query.after.map(|Position([duration, created_at, id])| {
@@ -55,14 +62,14 @@ impl Answers {
         let retried: Vec<&str> = found
             .iter()
             .filter(|found| found.retried)
-            .filter_map(|found| entries.get(&found.id))
+            .filter_map(|found| row_of(&entries, found))
             .map(|entry| entry.request_id.as_str())
             .filter(|request_id| !request_id.is_empty())
             .collect();
         let siblings = self.log.of_requests(&retried).await.unwrap_or_default();
         let items = found
             .iter()
-            .map(|found| match entries.get(&found.id) {
+            .map(|found| match row_of(&entries, found) {
                 Some(entry) => SlowRequest {
                     row: LogRow::new(entry, &context),
                     attempts: attempts_of(entry, &siblings, &context),
@@ -79,9 +86,8 @@ impl Answers {
         let context = context(&facts, self);
         if !query.filters.request_ids.is_empty() {
             let mut entries = self.of_requests(query).await?;
-            entries.sort_by_key(|(entry, _)| std::cmp::Reverse(entry.id));
-            entries.truncate(query.limit);
-            return Ok(Page { items: entries.into_iter().map(|(_, row)| row).collect(), next: None });
+            let next = cut(&mut entries, query, |(entry, _)| [entry.id, 0, 0]);
+            return Ok(Page { items: entries.into_iter().map(|(_, row)| row).collect(), next });
         }
         let selection = selection(query);
         // Higher ids that were ever counted belong to a table that is gone.
@@ -91,15 +97,25 @@ impl Answers {
         let mut next: Option<Position> = None;
         for _ in 0..READS_PER_PAGE {
             let wanted = query.limit - items.len();
-            let asked = selection.clone();
-            let mut found = self.ask(move |history| history.newest(&asked, Some(before), wanted + 1)).await?;
-            let more = found.len() > wanted;
-            found.truncate(wanted);
+            // An id that was given out again stands in the history for each row that had it.
+            let (asked, most) = (selection.clone(), (wanted + 1).max(FEWEST));
+            let mut found = self.ask(move |history| history.newest(&asked, Some(before), most)).await?;
+            let full = found.len() >= most;
+            let mut ids: Vec<i64> = found.iter().map(|found| found.id).collect();
+            ids.dedup();
+            if full && ids.len() > 1 {
+                // There may be more rows of this one.
+                ids.pop();
+            }
+            let more = full || ids.len() > wanted;
+            ids.truncate(wanted);
+            let last = ids.last().copied();
+            found.retain(|found| last.is_some_and(|last| found.id >= last));
             let entries = self.entries(&found).await?;
-            items.extend(
-                found.iter().filter_map(|found| entries.get(&found.id)).map(|e| LogRow::new(e, &context)),
-            );
-            next = found.last().filter(|_| more).map(|last| Position([last.id, 0, 0]));
+            let mut rows: Vec<&Entry> = found.iter().filter_map(|found| row_of(&entries, found)).collect();
+            rows.dedup_by_key(|entry| entry.id);
+            items.extend(rows.into_iter().map(|entry| LogRow::new(entry, &context)));
+            next = last.filter(|_| more).map(|last| Position([last, 0, 0]));
             match next {
                 Some(Position([last, ..])) if items.len() < query.limit => before = last,
                 _ => break,
@@ -135,13 +151,12 @@ impl Answers {
         Ok(story.map(|story| RequestRows { story, next: None, next_cursor: None }))
     }
 
-    /// The rows of the log that were found, by id. Rows that have become others are left out.
+    /// The rows that the log has under the ids of those that were found.
     async fn entries(&self, found: &[Found]) -> Result<HashMap<i64, Entry>, Problem> {
-        let ids: Vec<i64> = found.iter().map(|found| found.id).collect();
-        let counted: HashMap<i64, &Found> = found.iter().map(|found| (found.id, found)).collect();
-        let entries = self.log.entries(&ids).await?;
-        let same = |entry: &Entry| counted.get(&entry.id).is_some_and(|found| is_row(found, entry));
-        Ok(entries.into_iter().filter(same).map(|entry| (entry.id, entry)).collect())
+        let mut ids: Vec<i64> = found.iter().map(|found| found.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(self.log.entries(&ids).await?.into_iter().map(|entry| (entry.id, entry)).collect())
     }
 
     /// The rows of the requests that are asked for, as far as the other filters let them pass.
@@ -160,8 +175,22 @@ impl Answers {
     }
 }
 
+/// Leaves one page of a list that was read whole, highest key first; says where it goes on.
+fn cut<T>(rows: &mut Vec<T>, query: &Query, key: impl Fn(&T) -> [i64; 3]) -> Option<Position> {
+    rows.sort_by_key(|row| Reverse(key(row)));
+    rows.retain(|row| query.after.is_none_or(|Position(after)| key(row) < after));
+    let more = rows.len() > query.limit;
+    rows.truncate(query.limit);
+    rows.last().filter(|_| more).map(|last| Position(key(last)))
+}
+
 fn answered(outcome: RowOutcome) -> bool {
     outcome.answered()
+}
+
+/// The row that was found, unless its id belongs to another one by now.
+fn row_of<'a>(entries: &'a HashMap<i64, Entry>, found: &Found) -> Option<&'a Entry> {
+    entries.get(&found.id).filter(|entry| is_row(found, entry))
 }
 
 /// Whether `entry` is the row that was counted, and not another one under its id.

@@ -10,13 +10,21 @@ use super::{Answers, channel_name, instant, selection};
 use crate::detail::ChannelStatus;
 use crate::history::{self, Dimension, Group};
 use crate::newapi::directory::provider_name;
-use crate::record::ChannelId;
+use crate::record::{ChannelId, RowOutcome};
+
+/// What is known of channels or models in a window.
+struct Figures {
+    sums: history::Groups,
+    /// Of answers whose stream broke.
+    broken: history::Groups,
+    errors: BTreeMap<Group, history::LastError>,
+}
 
 impl Answers {
     /// `GET /api/v1/channels`
     pub async fn channels(&self, query: &Query) -> Result<Vec<ChannelState>, Problem> {
         let facts = self.facts()?;
-        let (mut sums, mut errors) = self.figures(query, Dimension::Channel).await?;
+        let Figures { mut sums, broken, mut errors } = self.figures(query, Dimension::Channel).await?;
         let known = &facts.directory.channels;
         // Deleted channels stay as long as they have figures.
         let ids: BTreeSet<ChannelId> = known.keys().copied().chain(sums.keys().filter_map(channel)).collect();
@@ -39,7 +47,7 @@ impl Answers {
                     used_quota: of.used_quota,
                     response_time_seconds: of.response_time_seconds,
                     tested_at: of.tested_at.map(instant),
-                    success_share: success_share(&sums),
+                    success_share: success_share(&sums, broken.get(&group)),
                     last_error: errors.remove(&group).as_ref().map(last_error),
                     measures: measures(&sums),
                 }
@@ -50,7 +58,7 @@ impl Answers {
     /// `GET /api/v1/models`
     pub async fn models(&self, query: &Query) -> Result<Vec<ModelState>, Problem> {
         let facts = self.facts()?;
-        let (mut sums, mut errors) = self.figures(query, Dimension::Model).await?;
+        let Figures { mut sums, broken, mut errors } = self.figures(query, Dimension::Model).await?;
         let mut groups: BTreeMap<&str, Vec<GroupChannels>> = BTreeMap::new();
         for ((group, model), enabled) in &facts.directory.abilities {
             let group = GroupChannels { group: group.clone(), enabled_channels: *enabled };
@@ -71,7 +79,7 @@ impl Answers {
                 ModelState {
                     groups: groups.remove(model.as_str()).unwrap_or_default(),
                     model,
-                    success_share: success_share(&sums),
+                    success_share: success_share(&sums, broken.get(&group)),
                     last_error: errors.remove(&group).as_ref().map(last_error),
                     measures: measures(&sums),
                 }
@@ -79,16 +87,19 @@ impl Answers {
             .collect())
     }
 
-    async fn figures(
-        &self,
-        query: &Query,
-        by: Dimension,
-    ) -> Result<(history::Groups, BTreeMap<Group, history::LastError>), Problem> {
+    async fn figures(&self, query: &Query, by: Dimension) -> Result<Figures, Problem> {
         let (selection, slow_over_ms) = (selection(query), self.slow_over_ms());
+        let mut broken = selection.clone();
+        broken.filter.outcomes = vec![RowOutcome::StreamError];
         self.ask(move |history| {
-            let sums = history.overview(&selection, slow_over_ms)?;
-            let errors = history.last_errors(&selection, by)?;
-            Ok((if by == Dimension::Channel { sums.by_channel } else { sums.by_model }, errors))
+            let groups = |sums: history::Overview| {
+                if by == Dimension::Channel { sums.by_channel } else { sums.by_model }
+            };
+            Ok(Figures {
+                sums: groups(history.overview(&selection, slow_over_ms)?),
+                broken: groups(history.overview(&broken, slow_over_ms)?),
+                errors: history.last_errors(&selection, by)?,
+            })
         })
         .await
     }
@@ -109,9 +120,10 @@ fn name(group: &Group) -> Option<String> {
 }
 
 /// Answers that came whole, of everything that was tried. A client that left is no fault of the channel.
-fn success_share(sums: &history::Measures) -> Option<f64> {
+fn success_share(sums: &history::Measures, broken: Option<&history::Measures>) -> Option<f64> {
     let tried = sums.requests + sums.errors;
-    (tried > 0).then(|| sums.requests as f64 / tried as f64)
+    let whole = sums.requests.saturating_sub(broken.map_or(0, |broken| broken.requests));
+    (tried > 0).then(|| whole as f64 / tried as f64)
 }
 
 fn last_error(error: &history::LastError) -> LastError {

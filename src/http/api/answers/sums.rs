@@ -7,6 +7,7 @@ use super::super::views::{
     Change, ChannelMeasures, ModelMeasures, Overview, Shares, Totals, Trend, TrendPoint, UserMeasures,
 };
 use super::{Answers, channel_name, instant, selected, selection};
+use crate::detail::without_credentials;
 use crate::history::{self, Dimension, Distribution, Group, Groups, Steps};
 use crate::record::ChannelId;
 use crate::state::Facts;
@@ -203,7 +204,8 @@ pub(super) fn measures(sums: &history::Measures) -> Measures {
 /// The value of a group of texts.
 pub(super) fn text(group: Group) -> String {
     match group {
-        Group::Name(text) => text,
+        // Somebody sent a key for the model.
+        Group::Name(text) => without_credentials(&text).into_owned(),
         Group::Channel(id) => id.to_string(),
         Group::Rest => OTHER.to_owned(),
     }
