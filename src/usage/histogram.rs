@@ -68,7 +68,7 @@ fn pack(index: i32) -> u64 {
     (index + INDEX_OFFSET).clamp(0, 2 * INDEX_OFFSET) as u64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "sixteen bits are left")]
+#[expect(clippy::cast_possible_truncation, reason = "sixteen bits are left")]
 fn unpack(packed: u64) -> i32 {
     packed as i32 - INDEX_OFFSET
 }

@@ -22,7 +22,7 @@ fn gzip(text: &str) -> Vec<u8> {
 
 /// Bytes as a literal of the engine's SQL.
 fn binary(engine: Engine, bytes: &[u8]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     if engine == Engine::Postgres { format!("'\\x{hex}'::bytea") } else { format!("X'{hex}'") }
 }
 

@@ -187,7 +187,7 @@ async fn check_trends(world: &World) {
             let start = |row: &Row| row.created_at - row.created_at % step;
             let found = world.api.get(&format!("trend?{query}")).await;
             let items = found["items"].as_array().expect("a list");
-            let starts: Vec<i64> = (from / step..).map(|at| at * step).take_while(|at| *at < to).collect();
+            let starts: Vec<i64> = (from / step..=(to - 1) / step).map(|at| at * step).collect();
             let times: Vec<Value> = starts.iter().map(|at| json!(moment(*at))).collect();
             assert_eq!(items.iter().map(|item| item["time"].clone()).collect::<Vec<_>>(), times, "{what}");
             for (item, at) in items.iter().zip(&starts) {

@@ -30,7 +30,7 @@ impl Answers {
             let mut entries = self.of_requests(query).await?;
             entries.retain(|(_, row)| answered(row.outcome));
             let key = |(entry, row): &(Entry, LogRow)| {
-                [(row.duration_seconds * 1000.0).round() as i64, entry.created_at, entry.id]
+                [milliseconds(row.duration_seconds), entry.created_at, entry.id]
             };
             let next = cut(&mut entries, query, key);
             let ids: Vec<&str> = query.filters.request_ids.iter().map(String::as_str).collect();
@@ -191,6 +191,11 @@ fn answered(outcome: RowOutcome) -> bool {
 /// The row that was found, unless its id belongs to another one by now.
 fn row_of<'a>(entries: &'a HashMap<i64, Entry>, found: &Found) -> Option<&'a Entry> {
     entries.get(&found.id).filter(|entry| is_row(found, entry))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a week at most, and the cast saturates")]
+fn milliseconds(seconds: f64) -> i64 {
+    (seconds * 1000.0).round() as i64
 }
 
 /// Whether `entry` is the row that was counted, and not another one under its id.
