@@ -14,8 +14,10 @@ use crate::record::ChannelId;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ChannelView {
     /// new-api's id of it.
+    #[serde(rename = "channel_id")]
     pub id: ChannelId,
     /// Its name today, or its last one; empty if it is not known.
+    #[serde(rename = "channel_name")]
     pub name: String,
     /// Provider, as new-api numbers them; null if it is not known.
     #[serde(rename = "type")]

@@ -7,7 +7,7 @@ use super::database::{Database, Param, Query, ReadError};
 const MAX_STORED: usize = 2 << 20;
 
 impl Database {
-    /// The two columns of the newest row of `table` whose `join` is `key`, as bytes; a column that is not given or
+    /// The two columns of the first row of `table` whose `join` is `key`, as bytes; a column that is not given or
     /// NULL is empty. None if there is no such row. Names must be plain identifiers.
     ///
     /// # Errors
