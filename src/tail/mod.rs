@@ -320,19 +320,21 @@ impl Tailer {
         mut work: Work,
         mut batch: RawLogs,
     ) -> Result<(Work, bool), TailError> {
-        let mut rows = 0;
+        let (began, mut rows) = (Instant::now(), 0);
+        // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
+        self.usage = None;
         let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
         let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
         let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
         let counting = spawn_blocking(move || {
-            let (mut committed_at, mut committed_rows) = (Instant::now(), 0);
+            let mut committed = 0;
             while let Some(batch) = batches.blocking_recv() {
                 work = work.count(&batch);
                 // If there are enough, this one goes.
                 let _ = give_back.try_send(batch.into_spare());
-                if work.rows - committed_rows >= COMMIT_ROWS || committed_at.elapsed() >= COMMIT_EVERY {
+                if work.rows - committed >= COMMIT_ROWS {
                     work.commit(&store, &labels)?;
-                    (committed_at, committed_rows) = (Instant::now(), work.rows);
+                    committed = work.rows;
                 }
             }
             Ok::<_, StoreError>(work)
@@ -344,7 +346,8 @@ impl Tailer {
             let Ok(()) = sender.send(batch).await else { break Ok(at_end) };
             let Some(last_id) = last_id.filter(|_| !at_end) else { break Ok(at_end) };
             self.report(rows, last_id);
-            if self.stop.is_cancelled() {
+            // Every round has its own time, and what it counted is shown after it.
+            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
                 break Ok(false);
             }
             match reader.from_id(last_id, BATCH_ROWS, spares.try_recv().unwrap_or_default()).await {
@@ -409,7 +412,7 @@ impl Tailer {
         } else {
             let Loaded { position, usage, .. } = self.store.load(&self.rules.extra_labels)?;
             self.position = position.unwrap_or_default();
-            Arc::new(usage)
+            Arc::new(usage.resumed(self.state.facts().usage.map_or(0, |shown| shown.version())))
         };
         let seen = if let Some(seen) = self.seen.take() {
             seen

@@ -187,6 +187,18 @@ impl Usage {
         self
     }
 
+    /// A restored one that follows the state `version`, which was the last to be shown: what is held was not.
+    #[must_use]
+    pub fn resumed(mut self, version: u64) -> Self {
+        self.version = version + 1;
+        for series in self.series.values_mut() {
+            if series.cells().any(|(_, cell)| cell.held) {
+                Arc::make_mut(series).cells_mut().for_each(|cell| cell.born = version + 1);
+            }
+        }
+        self
+    }
+
     /// Marks everything as changed, because the label dimensions are others than those stored.
     pub fn touch_all(&mut self) {
         self.changes.series = self.series.keys().cloned().collect();
