@@ -46,7 +46,7 @@ pub struct LogRecord<'a> {
     /// The per-request key, empty before v0.10.8.
     pub request_id: Cow<'a, str>,
     /// What the `other` column told.
-    pub other: Other,
+    pub other: Cow<'a, Other>,
     /// What was wrong with the row; it counts all the same.
     pub defect: Option<Defect>,
     /// True if the schema is One API's, where type 5 is a channel test.

@@ -1,5 +1,6 @@
 //! What a detail is made of besides its row, and what a row means.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -78,20 +79,20 @@ impl Entry {
             duration_ms: self.duration_ms,
             stream: self.stream,
             one_api: self.one_api,
-            other,
+            other: Cow::Borrowed(&other),
             ..LogRecord::default()
         };
         let class = record.class();
-        let other = record.other.clone();
         // Tests, fees and failed attempts have tokens and times too. They are read by the same rules when nothing
         // of what sets them apart is left.
         record.kind = 2;
         record.token_id = 1;
         record.quota = 0;
-        record.other.has_task_id = false;
-        record.other.violation_fee = false;
-        let Class::Request(request) = record.class() else {
-            return Reading { class, request: nothing(), other };
+        let paid = record.other.to_mut();
+        (paid.has_task_id, paid.violation_fee) = (false, false);
+        let request = match record.class() {
+            Class::Request(request) => request,
+            _ => nothing(),
         };
         Reading { class, request, other }
     }

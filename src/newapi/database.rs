@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -73,6 +74,8 @@ pub struct Rows {
     count: usize,
     ints: Vec<i64>,
     bytes: Vec<u8>,
+    /// Holds what `bytes` held, once all of it was found to be UTF-8.
+    text: String,
     ends: Vec<usize>,
     /// The read stopped at [`MAX_READ_BYTES`]; there may be more rows.
     pub cut: bool,
@@ -89,7 +92,11 @@ impl Rows {
     /// Empty, in the memory of rows that nobody needs any more.
     pub(super) fn reuse(query: &Query, mut spare: Self) -> Self {
         spare.ints.clear();
+        if spare.bytes.is_empty() {
+            spare.bytes = std::mem::take(&mut spare.text).into_bytes();
+        }
         spare.bytes.clear();
+        spare.text.clear();
         spare.ends.clear();
         Self { shape: (query.ints, query.texts), count: 0, cut: false, ..spare }
     }
@@ -112,6 +119,15 @@ impl Rows {
     /// All rows in order.
     pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
         (0..self.len()).map(|index| RowRef { rows: self, index })
+    }
+
+    /// Makes reading texts cheaper if there will be much of it: all at once are found to be UTF-8 much faster than
+    /// one after the other.
+    pub(super) fn check_texts(&mut self) {
+        match String::from_utf8(std::mem::take(&mut self.bytes)) {
+            Ok(text) => self.text = text,
+            Err(error) => self.bytes = error.into_bytes(),
+        }
     }
 
     pub(super) fn push_int(&mut self, value: i64) {
@@ -139,16 +155,25 @@ impl<'a> RowRef<'a> {
 
     /// The text column at `column`, counted from the first text.
     pub fn bytes(&self, column: usize) -> &'a [u8] {
-        let at = self.index * self.rows.shape.1 + column;
-        let start = if at == 0 { 0 } else { self.rows.ends[at - 1] };
-        &self.rows.bytes[start..self.rows.ends[at]]
+        let range = self.range(column);
+        if self.rows.text.is_empty() { &self.rows.bytes[range] } else { &self.rows.text.as_bytes()[range] }
     }
 
     /// The same as text; what is not UTF-8 is replaced.
     pub fn text(&self, column: usize) -> Cow<'a, str> {
+        // Two texts that are not UTF-8 can be so together.
+        if let Some(text) = self.rows.text.get(self.range(column)) {
+            return Cow::Borrowed(text);
+        }
         let bytes = self.bytes(column);
         // The lossy way is several times slower, and almost nothing needs it.
         str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
+    }
+
+    fn range(&self, column: usize) -> Range<usize> {
+        let at = self.index * self.rows.shape.1 + column;
+        let start = if at == 0 { 0 } else { self.rows.ends[at - 1] };
+        start..self.rows.ends[at]
     }
 }
 

@@ -1,9 +1,11 @@
 //! Reading the `logs` table: its columns are found, its rows come in the order of their ids.
 
+use std::borrow::Cow;
+
 use super::columns::Columns;
 use super::database::{Database, Param, Query, ReadError, RowRef, Rows};
 use super::other;
-use crate::record::{Defect, LogRecord};
+use crate::record::{Class, Defect, LogRecord, Other};
 
 /// Integer columns of a read, in order: see [`ints`].
 const INTS: usize = 10;
@@ -20,18 +22,45 @@ pub struct LogReader {
     columns: Columns,
 }
 
-/// Rows of the log as they came; parsing them is left to whoever counts them, on another core.
+/// Rows of the log as they came: in a catch-up they are parsed on another core.
 #[derive(Debug)]
 pub struct RawLogs {
     rows: Rows,
     schema: Schema,
+    parsed: Vec<Parsed>,
     /// Fewer rows came than were asked for, so the end was reached.
     pub at_end: bool,
 }
 
+/// The same, parsed: all that can be said of a row by itself, so that whoever counts has only to count.
+#[derive(Debug)]
+pub struct Logs {
+    raw: RawLogs,
+}
+
+/// What can be said of a row by itself.
+#[derive(Debug)]
+struct Parsed {
+    other: Other,
+    defect: Option<Defect>,
+    class: Class,
+    fingerprint: u64,
+}
+
+/// A row with what it counts as.
+#[derive(Debug)]
+pub struct Log<'a> {
+    /// The row.
+    pub record: LogRecord<'a>,
+    /// Its [`LogRecord::class`].
+    pub class: &'a Class,
+    /// Its [`LogRecord::fingerprint`].
+    pub fingerprint: u64,
+}
+
 /// Memory of a batch that nobody needs any more, for the next one.
 #[derive(Debug, Default)]
-pub struct Spare(Rows);
+pub struct Spare(Rows, Vec<Parsed>);
 
 /// What parsing a row depends on.
 #[derive(Debug, Clone, Copy)]
@@ -191,6 +220,7 @@ impl LogReader {
             at_end: !rows.cut && rows.len() < limit as usize,
             schema: Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") },
             rows,
+            parsed: spare.1,
         })
     }
 }
@@ -206,11 +236,6 @@ impl RawLogs {
         self.rows.is_empty()
     }
 
-    /// Its memory, for another batch.
-    pub fn into_spare(self) -> Spare {
-        Spare(self.rows)
-    }
-
     /// Id of the last row.
     pub fn last_id(&self) -> Option<i64> {
         self.rows.get(self.rows.len().checked_sub(1)?).map(|row| row.int(0))
@@ -223,7 +248,47 @@ impl RawLogs {
 
     /// Parses the rows, one at a time.
     pub fn records(&self) -> impl Iterator<Item = LogRecord<'_>> {
-        self.rows.iter().map(|row| record(row, self.schema))
+        self.rows.iter().map(|row| {
+            let (other, defect) = self.schema.other(row);
+            record(row, self.schema, Cow::Owned(other), defect)
+        })
+    }
+
+    /// Parses all of them.
+    pub fn parse(mut self) -> Logs {
+        self.rows.check_texts();
+        let mut parsed = std::mem::take(&mut self.parsed);
+        parsed.clear();
+        parsed.extend(self.rows.iter().map(|row| {
+            let (other, defect) = self.schema.other(row);
+            let record = record(row, self.schema, Cow::Borrowed(&other), defect);
+            let (class, fingerprint, defect) = (record.class(), record.fingerprint(), record.defect);
+            Parsed { other, defect, class, fingerprint }
+        }));
+        self.parsed = parsed;
+        Logs { raw: self }
+    }
+}
+
+impl Logs {
+    /// The rows as they came.
+    pub fn raw(&self) -> &RawLogs {
+        &self.raw
+    }
+
+    /// The rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = Log<'_>> {
+        let RawLogs { rows, parsed, schema, .. } = &self.raw;
+        rows.iter().zip(parsed).map(|(row, Parsed { other, defect, class, fingerprint })| Log {
+            record: record(row, *schema, Cow::Borrowed(other), *defect),
+            class,
+            fingerprint: *fingerprint,
+        })
+    }
+
+    /// Their memory, for another batch.
+    pub fn into_spare(self) -> Spare {
+        Spare(self.raw.rows, self.raw.parsed)
     }
 }
 
@@ -232,7 +297,22 @@ fn needs_other(kind: i64) -> bool {
     matches!(kind, 2 | 5 | 6)
 }
 
-fn record(row: RowRef<'_>, schema: Schema) -> LogRecord<'_> {
+impl Schema {
+    fn other(self, row: RowRef<'_>) -> (Other, Option<Defect>) {
+        if self.has_other && needs_other(row.int(2)) {
+            other::parse(row.bytes(5))
+        } else {
+            Default::default()
+        }
+    }
+}
+
+fn record<'a>(
+    row: RowRef<'a>,
+    schema: Schema,
+    other: Cow<'a, Other>,
+    defect: Option<Defect>,
+) -> LogRecord<'a> {
     let kind = row.int(2);
     let mut record = LogRecord {
         id: row.int(0),
@@ -250,12 +330,10 @@ fn record(row: RowRef<'_>, schema: Schema) -> LogRecord<'_> {
         token_name: row.text(2),
         username: row.text(3),
         request_id: row.text(4),
+        other,
+        defect,
         one_api: schema.one_api,
-        ..LogRecord::default()
     };
-    if schema.has_other && needs_other(kind) {
-        (record.other, record.defect) = other::parse(row.bytes(5));
-    }
     let impossible = record.prompt_tokens < 0 || record.completion_tokens < 0 || record.duration_ms < 0;
     if impossible && needs_other(kind) {
         record.defect = Some(record.defect.unwrap_or(Defect::BadColumn));

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::TailConfig;
 use crate::history::BlockBuilder;
-use crate::newapi::logs::{RawLogs, Spare, is_one_api};
+use crate::newapi::logs::{Logs, RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Loaded, Position, Store, StoreError};
@@ -34,8 +34,8 @@ const BATCH_ROWS: u32 = 1_000;
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
 
-/// Batches that wait to be counted while further ones are read.
-const QUEUED_BATCHES: usize = 2;
+/// Batches that wait for each of the threads that parse and count them.
+const QUEUED_BATCHES: usize = 1;
 
 /// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -298,7 +298,7 @@ impl Tailer {
             batch = reader.from_id(work.position.last_id, BATCH_ROWS, Spare::default()).await?;
         }
         if batch.at_end && batch.len() <= INLINE_ROWS {
-            work = work.count(&batch);
+            work = work.count(&batch.parse());
         } else {
             let at_end;
             (work, at_end) = self.count_on_another_core(reader, work, batch).await?;
@@ -312,8 +312,9 @@ impl Tailer {
         Ok(Progress::AtEnd)
     }
 
-    /// Counts `batch` and what follows it, each batch while the next ones are read, and commits now and then where
-    /// it counts. True if the end of the log was reached, and not only an end of patience.
+    /// Counts `batch` and what follows it, and commits now and then where it counts. Reading, parsing and counting
+    /// are done on a thread each, one batch behind the other. True if
+    /// the end of the log was reached, and not only an end of patience.
     async fn count_on_another_core(
         &mut self,
         reader: &LogReader,
@@ -323,12 +324,20 @@ impl Tailer {
         let (began, mut rows) = (Instant::now(), 0);
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
-        let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
+        let (sender, mut read) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
+        let (parser, mut parsed) = mpsc::channel::<Logs>(QUEUED_BATCHES);
         let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
         let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
+        let parsing = spawn_blocking(move || {
+            while let Some(batch) = read.blocking_recv() {
+                if parser.blocking_send(batch.parse()).is_err() {
+                    break;
+                }
+            }
+        });
         let counting = spawn_blocking(move || {
             let mut committed = 0;
-            while let Some(batch) = batches.blocking_recv() {
+            while let Some(batch) = parsed.blocking_recv() {
                 work = work.count(&batch);
                 // If there are enough, this one goes.
                 let _ = give_back.try_send(batch.into_spare());
@@ -356,6 +365,7 @@ impl Tailer {
             }
         };
         drop(sender);
+        parsing.await?;
         let work = counting.await??;
         match reached {
             Ok(at_end) => Ok((work, at_end)),

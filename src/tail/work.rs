@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::seen::Seen;
 use crate::history::{BlockBuilder, Fact};
 use crate::newapi::Directory;
-use crate::newapi::logs::RawLogs;
-use crate::record::LogRecord;
+use crate::newapi::logs::{Logs, RawLogs};
+use crate::record::{Class, LogRecord};
 use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
 use crate::usage::{Context, ExtraLabel, Rules, Usage};
 
@@ -76,9 +76,10 @@ impl Work {
     }
 
     /// Counts rows that follow the last known one.
-    pub(super) fn count(mut self, batch: &RawLogs) -> Self {
-        let remember_gaps = self.gaps_may_fill(batch);
-        for record in batch.records() {
+    pub(super) fn count(mut self, batch: &Logs) -> Self {
+        let remember_gaps = self.gaps_may_fill(batch.raw());
+        for log in batch.iter() {
+            let (record, print) = (&log.record, log.fingerprint);
             let mut known_before = self.position.last_id;
             if record.id <= known_before {
                 continue;
@@ -90,12 +91,11 @@ impl Work {
             if remember_gaps {
                 self.seen.note_gap(known_before, record.id, self.now_ms);
             }
-            let print = record.fingerprint();
             self.position.last_id = record.id;
             self.position.anchor = Some(print);
             if !self.seen.knows(record.id, print) {
                 self.seen.insert(record.id, print);
-                self.observe(&record);
+                self.observe(record, log.class);
             }
         }
         if !remember_gaps {
@@ -116,12 +116,12 @@ impl Work {
             if self.seen.is_missing(record.id) && !self.seen.knows(record.id, print) {
                 self.seen.insert(record.id, print);
                 self.usage.count_late_row();
-                self.observe(&record);
+                self.observe(&record, &record.class());
             }
         }
     }
 
-    fn observe(&mut self, record: &LogRecord<'_>) {
+    fn observe(&mut self, record: &LogRecord<'_>, class: &Class) {
         if !self.position.caught_up && record.created_at < self.position.history_from {
             return;
         }
@@ -138,9 +138,8 @@ impl Work {
             live: self.position.caught_up,
             exemplars_since: self.now_ms / 1000 - EXEMPLAR_AGE_SECONDS,
         };
-        let class = record.class();
-        self.usage.observe_as(&class, record, &context);
-        self.history.push(&Fact::of(record, &class), context.quota_per_unit);
+        self.usage.observe_as(class, record, &context);
+        self.history.push(&Fact::of(record, class), context.quota_per_unit);
         self.rows += 1;
     }
 

@@ -31,7 +31,7 @@ fn error(model: &str) -> LogRecord<'_> {
     LogRecord {
         kind: 5,
         quota: 0,
-        other: Other { status_code: Some(429), ..Other::default() },
+        other: Cow::Owned(Other { status_code: Some(429), ..Other::default() }),
         ..request(1, 1, model)
     }
 }
@@ -62,7 +62,7 @@ fn a_request_adds_to_every_family_it_belongs_to() {
     let (rules, offered) = (rules(100), HashSet::new());
     let mut usage = Usage::default().successor();
     let mut record = request(1, 7, "gpt");
-    record.other.use_channel = vec![3, 7];
+    record.other.to_mut().use_channel = vec![3, 7];
     usage.observe(&record, &context(&rules, &offered, false));
 
     assert_eq!(number(&usage, 7, "gpt", Leaf::Requests(Outcome::Success, false)), 1.0);
