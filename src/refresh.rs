@@ -84,16 +84,15 @@ impl Refresher {
             .filter(|(id, channel)| facts.channel_names.get(id) != Some(&channel.name))
             .map(|(id, channel)| (*id, channel.name.clone()))
             .collect();
-        let mut names = facts.channel_names;
         if !renamed.is_empty() {
-            let store = self.store.clone();
-            Arc::make_mut(&mut names).extend(renamed.iter().cloned());
+            let (store, renamed) = (self.store.clone(), renamed.clone());
             tokio::task::spawn_blocking(move || store.save_channel_names(&renamed)).await??;
         }
         if *facts.directory != directory {
             self.state.update_facts(|facts| {
                 facts.directory = Arc::new(directory);
-                facts.channel_names = names;
+                // Meanwhile the tailer may have added some that rows told.
+                Arc::make_mut(&mut facts.channel_names).extend(renamed);
             });
         }
         Ok(())

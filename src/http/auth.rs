@@ -1,11 +1,12 @@
-//! Passwords: constant-time, as Bearer or Basic, and slow for those who guess.
+//! Passwords: constant-time, as Bearer or Basic, and slow for those who guess. Where none is set, the host asked for.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use tokio::sync::Semaphore;
@@ -49,6 +50,8 @@ pub enum Refusal {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Another host was asked for, and no password protects this one.
+    ForeignHost,
 }
 
 impl Guard {
@@ -78,6 +81,21 @@ impl Guard {
             return Ok(());
         }
         self.check(headers, address, [&self.access.password]).await
+    }
+
+    /// Whether the host that a request names may be asked for. Without a password only loopback is listened on,
+    /// but a web page in a browser of this machine can give its own name the address 127.0.0.1 (DNS rebinding)
+    /// and then read answers. An address or `localhost` is no page's own name. What names no host is no browser.
+    ///
+    /// # Errors
+    /// If it is a foreign name and there is no password.
+    pub fn host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let open = self.access.password.is_none();
+        let mut named = headers.get_all(header::HOST).iter();
+        let foreign = uri.host().is_some_and(|host| !is_own(host))
+            || named
+                .any(|value| !Authority::try_from(value.as_bytes()).is_ok_and(|named| is_own(named.host())));
+        if open && foreign { Err(Refusal::ForeignHost) } else { Ok(()) }
     }
 
     async fn check<const N: usize>(
@@ -126,6 +144,12 @@ impl Guard {
     }
 }
 
+/// Whether a host, of an address with or without a port, is no name that somebody could have registered.
+fn is_own(host: &str) -> bool {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    address.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
+}
+
 /// The secret in an `Authorization` header: a bearer token, or a Basic password with any user name.
 fn credentials(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -152,6 +176,10 @@ impl IntoResponse for Refusal {
             Self::TooMany { retry_after } => {
                 let retry = [(header::RETRY_AFTER, retry_after.as_secs().to_string())];
                 (StatusCode::TOO_MANY_REQUESTS, retry, "too many wrong passwords\n").into_response()
+            }
+            Self::ForeignHost => {
+                let said = "ask for an IP address or localhost, or set ACCESS_PASSWORD\n";
+                (StatusCode::FORBIDDEN, said).into_response()
             }
         }
     }
@@ -224,6 +252,48 @@ mod tests {
         let access =
             Access { password: None, metrics_token: Some(Secret::new("token")), metrics_public: true };
         assert_eq!(Guard::new(access).api(&HeaderMap::new(), HOST).await, Ok(()));
+    }
+
+    #[test]
+    fn without_a_password_no_foreign_name_is_answered() {
+        let closed = guard(true);
+        let open = Guard::new(Access { password: None, metrics_token: None, metrics_public: true });
+        let asked = |guard: &Guard, uri: &str, host: Option<&str>| {
+            let host = host.map(|host| (header::HOST, HeaderValue::from_bytes(host.as_bytes()).unwrap()));
+            guard.host(&uri.parse().unwrap(), &HeaderMap::from_iter(host))
+        };
+        let own =
+            ["127.0.0.1", "127.0.0.1:3002", "localhost", "LocalHost:80", "[::1]", "[::1]:3002", "10.0.0.7"];
+        let foreign = [
+            "evil.example",
+            "evil.example:3002",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:3002",
+            "127.0.0.1@evil.example",
+            "[evil.example]",
+            "",
+            " ",
+            "\u{e9}",
+            "::1",
+        ];
+        for host in own {
+            assert_eq!(asked(&open, "/metrics", Some(host)), Ok(()), "{host}");
+            assert_eq!(asked(&open, &format!("http://{host}/"), Some(host)), Ok(()), "{host}");
+        }
+        for host in foreign {
+            assert_eq!(asked(&open, "/metrics", Some(host)), Err(Refusal::ForeignHost), "{host}");
+            assert_eq!(asked(&closed, "/metrics", Some(host)), Ok(()), "{host}");
+        }
+        // As HTTP/2 names it, or a proxy.
+        assert_eq!(asked(&open, "http://evil.example/", None), Err(Refusal::ForeignHost));
+        assert_eq!(asked(&open, "http://evil.example/", Some("localhost")), Err(Refusal::ForeignHost));
+        assert_eq!(asked(&open, "/metrics", None), Ok(()));
+        let two = ["localhost", "evil.example"].map(|host| (header::HOST, HeaderValue::from_static(host)));
+        let mut twice = HeaderMap::new();
+        for (name, value) in two {
+            twice.append(name, value);
+        }
+        assert_eq!(open.host(&Uri::from_static("/"), &twice), Err(Refusal::ForeignHost));
     }
 
     #[tokio::test(start_paused = true)]

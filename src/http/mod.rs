@@ -14,9 +14,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::FromRef;
+use axum::extract::{FromRef, Request, State as Shared};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::state::State;
 pub use api::{Answers, Api};
 pub use auth::Guard;
+use problem::Problem;
 
 /// What handlers may use; each takes the part it needs.
 #[derive(Debug, Clone, FromRef)]
@@ -52,6 +54,7 @@ impl Parts {
 
 /// All routes.
 pub fn router(parts: Parts) -> Router {
+    let guard = parts.guard.clone();
     Router::new()
         .route("/", get(home::page))
         .route("/healthz", get(health::live))
@@ -61,12 +64,22 @@ pub fn router(parts: Parts) -> Router {
         // Said here, for the one that came with the API asks for its password.
         .fallback(no_such_page)
         .with_state(parts)
-        .layer(axum::middleware::map_response(harden))
-        .layer(axum::middleware::from_fn(limits::note))
+        .layer(from_fn_with_state(guard, only_own_host))
+        .layer(map_response(harden))
+        .layer(from_fn(limits::note))
 }
 
 async fn no_such_page() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "there is nothing here\n")
+}
+
+/// Turns away who asks for a foreign host where no password is needed.
+async fn only_own_host(Shared(guard): Shared<Arc<Guard>>, request: Request, next: Next) -> Response {
+    match guard.host(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) if request.uri().path().starts_with(api::BASE) => Problem::from(refusal).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 /// Nothing here is meant for frames, sniffers or other sites.

@@ -32,6 +32,8 @@ pub enum Kind {
     BadQuery,
     /// No or a wrong password.
     Unauthorized,
+    /// Another host was asked for, and there is no password.
+    ForeignHost,
     /// The route is there, the thing asked for is not.
     NotFound,
     /// No such route.
@@ -58,10 +60,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for documents and tests.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadParameter,
         Self::BadQuery,
         Self::Unauthorized,
+        Self::ForeignHost,
         Self::NotFound,
         Self::NoSuchRoute,
         Self::MethodNotAllowed,
@@ -81,6 +84,7 @@ impl Kind {
             Self::BadParameter => "/problems/bad-parameter",
             Self::BadQuery => "/problems/bad-query",
             Self::Unauthorized => "/problems/unauthorized",
+            Self::ForeignHost => "/problems/foreign-host",
             Self::NotFound => "/problems/not-found",
             Self::NoSuchRoute => "/problems/no-such-route",
             Self::MethodNotAllowed => "/problems/method-not-allowed",
@@ -101,6 +105,7 @@ impl Kind {
             Self::BadParameter => "A parameter is wrong",
             Self::BadQuery => "The query cannot be read",
             Self::Unauthorized => "A password is needed",
+            Self::ForeignHost => "The host is a foreign one",
             Self::NotFound => "There is no such thing",
             Self::NoSuchRoute => "There is no such route",
             Self::MethodNotAllowed => "The route does not have this method",
@@ -120,6 +125,7 @@ impl Kind {
         match self {
             Self::BadParameter | Self::BadQuery => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::QueryTooLong => StatusCode::URI_TOO_LONG,
@@ -287,6 +293,10 @@ impl From<Refusal> for Problem {
                 "many wrong passwords arrive at the moment, and this one was wrong as well",
             )
             .retry_after(retry_after),
+            Refusal::ForeignHost => {
+                Self::new(Kind::ForeignHost, "without a password no foreign host name is answered")
+                    .accepted("an IP address or localhost as the host, or an ACCESS_PASSWORD")
+            }
         }
     }
 }

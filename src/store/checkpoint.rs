@@ -157,8 +157,8 @@ impl Store {
             }
             if let Some(chunk) = checkpoint.seen {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3)")?
-                    .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows)])?;
+                    .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4)")?
+                    .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows), chunk.after_forgotten])?;
             }
             let mut forget = transaction.prepare_cached("DELETE FROM seen WHERE seq = ?1")?;
             for seq in checkpoint.forgotten {
@@ -200,15 +200,17 @@ impl Store {
 }
 
 fn load_seen(connection: &rusqlite::Connection) -> Result<Vec<Chunk>, StoreError> {
-    let mut statement = connection.prepare("SELECT seq, seen_at, rows FROM seen ORDER BY seq")?;
-    let chunks = statement
-        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?)))?;
+    let mut statement =
+        connection.prepare("SELECT seq, seen_at, rows, after_forgotten FROM seen ORDER BY seq")?;
+    let chunks = statement.query_map([], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, bool>(3)?))
+    })?;
     chunks
         .map(|chunk| {
-            let (seq, seen_at, bytes) = chunk?;
+            let (seq, seen_at, bytes, after_forgotten) = chunk?;
             let rows = unpack(&bytes)
                 .ok_or_else(|| StoreError::Damaged(format!("the rows of seen {seq} are cut short")))?;
-            Ok(Chunk { seq, seen_at, rows })
+            Ok(Chunk { seq, seen_at, rows, after_forgotten })
         })
         .collect()
 }

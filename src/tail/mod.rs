@@ -6,6 +6,7 @@
 
 pub mod seen;
 
+mod names;
 mod reread;
 mod work;
 
@@ -25,6 +26,7 @@ use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Loaded, Position, Store, StoreError};
 use crate::usage::{Rules, Usage};
+use names::Names;
 use seen::Seen;
 use work::Work;
 
@@ -112,6 +114,8 @@ pub struct Tailer {
     usage: Option<Arc<Usage>>,
     /// Packs rows for the history; empty between rounds.
     history: BlockBuilder,
+    /// Names of deleted channels that rows told.
+    names: Names,
     /// None after a failed round, whose memory is not that of the checkpoint.
     seen: Option<Seen>,
     catch_up: Option<CatchUp>,
@@ -193,6 +197,7 @@ impl Tailer {
             position,
             usage: Some(usage),
             history: BlockBuilder::default(),
+            names: Names::default(),
             seen,
             catch_up: None,
             stop: CancellationToken::new(),
@@ -422,7 +427,9 @@ impl Tailer {
         } else {
             let Loaded { position, usage, .. } = self.store.load(&self.rules.extra_labels)?;
             self.position = position.unwrap_or_default();
-            Arc::new(usage.resumed(self.state.facts().usage.map_or(0, |shown| shown.version())))
+            let facts = self.state.facts();
+            self.names.recover(self.store.channel_names()?, &facts.directory, &facts.channel_names);
+            Arc::new(usage.resumed(facts.usage.map_or(0, |shown| shown.version())))
         };
         let seen = if let Some(seen) = self.seen.take() {
             seen
@@ -452,6 +459,8 @@ impl Tailer {
             position: self.position.clone(),
             seen,
             directory: facts.directory,
+            channel_names: facts.channel_names,
+            names: self.names.clone(),
             rules: self.rules.clone(),
             now_ms: self.clock.now().as_millisecond(),
             late_window_ms,
@@ -494,6 +503,7 @@ impl Tailer {
         }
         self.seen = Some(work.seen);
         self.history = work.history;
+        self.names = work.names;
         self.position = work.position;
         if dirty || self.usage.is_none() {
             self.usage = Some(Arc::new(work.usage));
@@ -507,8 +517,17 @@ impl Tailer {
         if let Some(catch_up) = &mut self.catch_up {
             catch_up.rows += rows;
         }
-        if caught_up && (dirty || self.state.facts().usage.is_none()) {
-            self.state.update_facts(|facts| facts.usage.clone_from(&self.usage));
+        let names = self.names.take_unshown();
+        let counts = caught_up && (dirty || self.state.facts().usage.is_none());
+        if counts || !names.is_empty() {
+            self.state.update_facts(|facts| {
+                if counts {
+                    facts.usage.clone_from(&self.usage);
+                }
+                if !names.is_empty() {
+                    Arc::make_mut(&mut facts.channel_names).extend(names);
+                }
+            });
         }
         if caught_up && let Some(catch_up) = self.catch_up.take() {
             let seconds = catch_up.began.elapsed().as_secs_f64();

@@ -34,6 +34,8 @@ pub struct Chunk {
     pub seen_at: i64,
     /// Id and fingerprint of each.
     pub rows: Vec<(i64, u64)>,
+    /// Rows between those of the chunks before and these were read too, and are not remembered.
+    pub after_forgotten: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Seen {
     highest: i64,
     chunks: VecDeque<Chunk>,
     pending: Vec<(i64, u64)>,
+    /// Rows before the pending ones were forgotten without a commit.
+    forgot: bool,
     /// Holes by their first id.
     gaps: BTreeMap<i64, Gap>,
 }
@@ -66,8 +70,11 @@ impl Seen {
     /// on: rows before that belong to a table that was changed since.
     pub fn restore(late_window_ms: i64, chunks: Vec<Chunk>, cursor: i64, holes_from: i64) -> Self {
         let mut seen = Self::new(late_window_ms);
-        let mut when = BTreeMap::new();
+        let (mut when, mut followed_by_forgotten) = (BTreeMap::new(), BTreeSet::new());
         for chunk in chunks {
+            if chunk.after_forgotten {
+                followed_by_forgotten.extend(when.keys().next_back().copied());
+            }
             for (id, print) in &chunk.rows {
                 seen.remember(*id, *print);
                 if chunk.seq >= holes_from && *id <= cursor {
@@ -78,7 +85,9 @@ impl Seen {
         }
         let mut below = None;
         for (id, since) in when {
-            if let Some(below) = below.replace(id) {
+            if let Some(below) = below.replace(id)
+                && !followed_by_forgotten.contains(&below)
+            {
                 seen.note_gap(below, id, since);
             }
         }
@@ -103,6 +112,7 @@ impl Seen {
         self.pending.push((id, print));
         if self.pending.len() >= MAX_ROWS {
             self.pending.drain(..MAX_ROWS / 2);
+            self.forgot = true;
         }
         if !self.gaps.is_empty() {
             self.fill(id);
@@ -114,6 +124,7 @@ impl Seen {
     pub fn forget_old(&mut self) {
         if self.pending.len() > 2 * MIN_ROWS {
             self.pending.drain(..self.pending.len() - MIN_ROWS);
+            self.forgot = true;
         }
     }
 
@@ -208,7 +219,9 @@ impl Seen {
     /// What a commit at `now` must add, and the numbers of the chunks that it may drop.
     pub fn commit(&mut self, now: i64) -> (Option<Chunk>, Vec<i64>) {
         let rows = std::mem::take(&mut self.pending);
-        let chunk = (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows });
+        let after_forgotten = std::mem::take(&mut self.forgot);
+        let chunk =
+            (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows, after_forgotten });
         if let Some(chunk) = &chunk {
             for (id, print) in &chunk.rows {
                 self.remember(*id, *print);
@@ -316,6 +329,40 @@ mod tests {
         }
         seen.commit(2_000_001);
         assert!(seen.rows.len() <= MAX_ROWS + MIN_ROWS);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_no_hole_after_a_restart() {
+        let read = |seen: &mut Seen, ids: std::ops::Range<i64>| {
+            for id in ids {
+                seen.insert(id, 7);
+                seen.forget_old();
+            }
+        };
+        let mut seen = Seen::new(WINDOW);
+        read(&mut seen, 1..100_000);
+        let first = seen.commit(0).0.expect("a chunk");
+        read(&mut seen, 100_000..200_000);
+        let second = seen.commit(0).0.expect("a chunk");
+        assert!(first.after_forgotten && second.after_forgotten && second.rows[0].0 > 150_000);
+        seen.note_gap(199_999, 200_002, 0);
+        read(&mut seen, 200_002..200_005);
+        let third = seen.commit(0).0.expect("a chunk");
+        assert!(!third.after_forgotten);
+        let again = Seen::restore(WINDOW, vec![first, second, third], 200_004, 0);
+        assert_eq!(again.due(0, 10), [(200_000, 200_001)]);
+    }
+
+    #[test]
+    fn a_chunk_that_became_too_long_is_no_hole_either() {
+        let mut seen = Seen::new(WINDOW);
+        seen.insert(1, 7);
+        let first = seen.commit(0).0.expect("a chunk");
+        for id in 2..500_000 {
+            seen.insert(id, 7);
+        }
+        let second = seen.commit(0).0.expect("a chunk");
+        assert_eq!(Seen::restore(WINDOW, vec![first, second], 499_999, 0).gaps(), 0);
     }
 
     proptest! {

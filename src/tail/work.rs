@@ -1,12 +1,14 @@
 //! Counting a batch of rows, on copies that are thrown away if anything fails, and committing them. No clock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::names::Names;
 use super::seen::Seen;
 use crate::history::{BlockBuilder, Fact};
 use crate::newapi::Directory;
 use crate::newapi::logs::{Logs, RawLogs};
-use crate::record::{Class, LogRecord};
+use crate::record::{ChannelId, Class, LogRecord};
 use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
 use crate::usage::{Context, ExtraLabel, Rules, Usage};
 
@@ -31,6 +33,9 @@ pub(super) struct Work {
     pub(super) position: Position,
     pub(super) seen: Seen,
     pub(super) directory: Arc<Directory>,
+    /// Names of deleted channels, and those that rows tell besides.
+    pub(super) channel_names: Arc<BTreeMap<ChannelId, String>>,
+    pub(super) names: Names,
     pub(super) rules: Rules,
     pub(super) now_ms: i64,
     pub(super) late_window_ms: i64,
@@ -59,6 +64,12 @@ impl Work {
     /// Writes what was counted since the last time, and where in the log that was. Blocks.
     pub(super) fn commit(&mut self, store: &Store, labels: &[ExtraLabel]) -> Result<(), StoreError> {
         let now = self.now_ms / 1000;
+        let names = self.names.unsaved();
+        if !names.is_empty() {
+            // Before the rows that told them, which are not read again.
+            store.save_channel_names(&names)?;
+            self.names.saved();
+        }
         let (chunk, forgotten) = self.seen.commit(self.now_ms);
         store.commit(
             &Checkpoint {
@@ -138,6 +149,9 @@ impl Work {
             live: self.position.caught_up,
             exemplars_since: self.now_ms / 1000 - EXEMPLAR_AGE_SECONDS,
         };
+        if matches!(class, Class::FailedAttempt { .. }) {
+            self.names.note(record, &self.directory, &self.channel_names);
+        }
         self.usage.observe_as(class, record, &context);
         self.history.push(&Fact::of(record, class), context.quota_per_unit);
         self.rows += 1;

@@ -21,7 +21,7 @@ use crate::support::{Folder, Page, Process, Samples, eventually, flags, free_add
 const FIRST_ROWS: u64 = 30_000;
 
 /// Doubles what is there. `group` needs quotes, which differ, so it is left out.
-const DOUBLE: &str = "INSERT INTO logs (user_id, created_at, type, content, username, token_name, model_name, \
+pub const DOUBLE: &str = "INSERT INTO logs (user_id, created_at, type, content, username, token_name, model_name, \
                       quota, prompt_tokens, completion_tokens, use_time, is_stream, channel_id, token_id, \
                       request_id, other) SELECT user_id, created_at, type, content, username, token_name, \
                       model_name, quota, prompt_tokens, completion_tokens, use_time, is_stream, channel_id, \
@@ -92,7 +92,7 @@ async fn kill_in_the_catch_up(address: SocketAddr, flags: &Flags, condition: imp
 }
 
 /// The last row that monitor.db knows to be counted; 0 if there is none.
-fn committed_id(store: &Path) -> i64 {
+pub fn committed_id(store: &Path) -> i64 {
     let open = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let position = open.and_then(|connection| {
         connection.query_row("SELECT value FROM state WHERE name = 'position'", [], |row| row.get(0))
@@ -191,7 +191,7 @@ impl Scraper {
 }
 
 /// Compares the counters of a page with those shown before, which are replaced by it.
-fn never_less(highest: &mut Samples, mut now: Samples) {
+pub fn never_less(highest: &mut Samples, mut now: Samples) {
     now.0.retain(|series, _| is_lasting_counter(series));
     for (series, before) in &highest.0 {
         let value = now.get(series).unwrap_or_else(|| panic!("{series} was {before} and has disappeared"));

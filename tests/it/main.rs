@@ -1,6 +1,7 @@
 //! Integration tests: stories told against real servers and the real program. Run them with `scripts/test`.
 
 mod api;
+mod appearing;
 mod architecture;
 mod crash;
 mod documents;
@@ -11,9 +12,12 @@ mod installation;
 mod late;
 mod ledger;
 mod page;
+mod parts;
 mod process;
 mod prometheus;
 mod rows;
+mod rules;
+mod samples;
 mod schema;
 mod series;
 mod servers;

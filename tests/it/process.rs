@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use token_monitor::config::Flags;
+use tokio::time::sleep;
 
+use crate::crash::{DOUBLE, committed_id};
 use crate::ledger::{agrees, traffic};
 use crate::schema::Version;
 use crate::servers::{Database, Engine, Proxy, free_port};
@@ -75,15 +77,25 @@ async fn stops_at(process: &mut Process, signal: &str) {
 async fn a_catch_up_that_is_stopped_goes_on_at_the_next_start() {
     let (database, folder) = (Database::create(Engine::Sqlite, VERSION).await, Folder::new());
     database.insert_logs(&traffic(0, 60_000)).await;
+    database.exec(DOUBLE).await;
     let flags = flags(&database.url, &folder.path());
+    let (store, mut committed) = (folder.path().join("monitor.db"), 0);
     for signal in ["TERM", "INT"] {
         let mut process = Process::spawn(&flags);
         let page = process.page();
-        eventually("it answers", async || page.get("/healthz").await.is_some()).await;
-        let (status, _) = page.get("/readyz").await.expect("an answer");
-        assert_eq!(status, 503, "the catch-up was over before the signal");
+        // Rows are counted from when the channels are known.
+        let channels = r#""name":"channels","ready":true"#;
+        let counting = async || page.get("/readyz").await.is_some_and(|(_, text)| text.contains(channels));
+        eventually("it has begun", counting).await;
+        sleep(Duration::from_millis(100)).await;
+        let (_, readiness) = page.get("/readyz").await.expect("an answer");
+        assert!(readiness.contains("being read"), "the catch-up was over before the signal: {readiness}");
         stops_at(&mut process, signal).await;
+        // What was read so far is kept, and it is not taken for all.
+        let before = std::mem::replace(&mut committed, committed_id(&store));
+        assert!((before..120_000).contains(&committed), "{before} rows, then {committed}");
     }
+    assert!(committed > 0, "nothing is kept");
     let process = Process::spawn(&flags);
     process.page().wait_ready().await;
     agrees(&process.page(), &database).await;
@@ -486,10 +498,17 @@ async fn the_demo_needs_nothing_and_goes_on_where_it_was() {
         .await;
     let at_last = rows_shown(&first.page()).await;
     stops_at(&mut first, "INT").await;
-    assert!(folder.path().join("data/demo/one-api.db").is_file());
+    // Traffic that is made anew would look the same, so something is left in the file.
+    let stand_in =
+        rusqlite::Connection::open(folder.path().join("data/demo/one-api.db")).expect("its database");
+    stand_in.execute_batch("CREATE TABLE left_here (id)").expect("leaving something");
+    drop(stand_in);
 
     let mut second = demo(&folder.path());
     second.page().wait_ready().await;
     assert!(rows_shown(&second.page()).await >= at_last, "the second start has forgotten something");
+    let stand_in =
+        rusqlite::Connection::open(folder.path().join("data/demo/one-api.db")).expect("its database");
+    stand_in.execute_batch("SELECT * FROM left_here").expect("the same file");
     stops_at(&mut second, "TERM").await;
 }

@@ -1,6 +1,5 @@
 //! A monitor under test: the same [`App`] that the binary runs, or the binary itself, and what it shows.
 
-use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +15,7 @@ use token_monitor::config::{Config, Flags, Settings};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::samples::Samples;
 use crate::servers::free_port;
 
 /// How long anything may take to come true.
@@ -176,6 +176,7 @@ pub fn command(flags: &Flags) -> Command {
         ("LANGUAGE", &flags.language),
         ("LOG_FORMAT", &flags.log_format),
         ("RUST_LOG", &flags.rust_log),
+        ("BODY_PRESET", &flags.body_preset),
         ("BODY_TABLE", &flags.body_table),
         ("BODY_REQUEST_COLUMN", &flags.body_request_column),
         ("BODY_RESPONSE_COLUMN", &flags.body_response_column),
@@ -199,8 +200,13 @@ pub struct Page {
 impl Page {
     /// Those at an address.
     pub fn new(address: SocketAddr) -> Self {
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().expect("a client");
-        Self { base: format!("http://{address}"), client }
+        Self::seen_by(address, "test")
+    }
+
+    /// The same, read by somebody else: monitors tell scrapers apart by their name.
+    pub fn seen_by(address: SocketAddr, agent: &str) -> Self {
+        let client = reqwest::Client::builder().user_agent(agent).timeout(Duration::from_secs(10)).build();
+        Self { base: format!("http://{address}"), client: client.expect("a client") }
     }
 
     /// Status and body of a GET; None if nobody answers.
@@ -345,51 +351,6 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     while !condition().await {
         assert!(began.elapsed() < PATIENCE, "not true after {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Samples of a page: series as written, to their values.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Samples(pub BTreeMap<String, f64>);
-
-impl Samples {
-    /// Reads text in either text format.
-    pub fn parse(text: &str) -> Self {
-        let samples = text.lines().filter(|line| !line.starts_with('#')).map(|line| {
-            let line = line.split(" # ").next().unwrap_or(line);
-            let (series, value) = line.rsplit_once(' ').expect("a sample");
-            (series.to_owned(), value.parse().expect("a number"))
-        });
-        Self(samples.collect())
-    }
-
-    /// One series, named as on the page.
-    pub fn get(&self, series: &str) -> Option<f64> {
-        self.0.get(series).copied()
-    }
-
-    /// The sum of all series of a metric whose labels hold every one of `labels` (`name="value"`).
-    pub fn sum(&self, metric: &str, labels: &[&str]) -> f64 {
-        self.of(metric, labels).map(|(_, value)| value).sum()
-    }
-
-    /// How many series a metric has.
-    pub fn count(&self, metric: &str) -> usize {
-        self.of(metric, &[]).count()
-    }
-
-    fn of<'a>(
-        &'a self,
-        metric: &'a str,
-        labels: &'a [&'a str],
-    ) -> impl Iterator<Item = (&'a String, f64)> + 'a {
-        self.0
-            .iter()
-            .filter(move |(series, _)| {
-                let name = series.split('{').next().unwrap_or_default();
-                name == metric && labels.iter().all(|label| series.contains(label))
-            })
-            .map(|(series, value)| (series, *value))
     }
 }
 

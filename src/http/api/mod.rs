@@ -56,6 +56,8 @@ pub struct Api {
     /// How far back anything is known.
     history: Duration,
     clock: Clock,
+    /// For routes that read new-api's log, which may keep them waiting, and for those that do not.
+    log_gate: Gate,
     gate: Gate,
     routes: Vec<Route>,
     /// The OpenAPI document, written.
@@ -71,7 +73,8 @@ impl Api {
         let routes = routes::routes();
         let document = Document::of(&openapi::document(&routes))
             .map_err(|_| anyhow::anyhow!("the OpenAPI document cannot be written"))?;
-        Ok(Self { answers, history, clock, gate: Gate::new(Limits::default()), routes, document })
+        let [log_gate, gate] = [Limits::default(), Limits::default()].map(Gate::new);
+        Ok(Self { answers, history, clock, log_gate, gate, routes, document })
     }
 }
 
@@ -148,7 +151,8 @@ impl Api {
             let answer = AssertUnwindSafe((route.handler)(call)).catch_unwind().await;
             answer.unwrap_or_else(|_| Err(Problem::internal(&format!("{} panicked", route.path))))
         };
-        Ok(self.gate.enter(work).await?.respond(headers, route.freshness))
+        let gate = if route.reads_log { &self.log_gate } else { &self.gate };
+        Ok(gate.enter(work).await?.respond(headers, route.freshness))
     }
 }
 

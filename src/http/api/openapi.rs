@@ -29,7 +29,7 @@ const TAGS: [(&str, &str); 4] = [
 ];
 
 /// Errors that any route may answer: status, name of the response, what it means, kind of the example.
-const ERRORS: [(&str, &str, &str, Kind); 7] = [
+const ERRORS: [(&str, &str, &str, Kind); 8] = [
     (
         "400",
         "BadRequest",
@@ -37,6 +37,12 @@ const ERRORS: [(&str, &str, &str, Kind); 7] = [
         Kind::BadParameter,
     ),
     ("401", "Unauthorized", "The password is missing or wrong.", Kind::Unauthorized),
+    (
+        "403",
+        "ForeignHost",
+        "There is no password, and the host asked for is a foreign name.",
+        Kind::ForeignHost,
+    ),
     ("404", "NotFound", "There is no such thing.", Kind::NotFound),
     ("414", "QueryTooLong", "The query is longer than 8 KiB.", Kind::QueryTooLong),
     ("429", "TooManyFailures", "Too many wrong passwords at once.", Kind::TooManyFailures),

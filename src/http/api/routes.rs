@@ -53,6 +53,8 @@ pub struct Route {
     pub accepts: Accepts,
     /// How long an answer may be used.
     pub freshness: Freshness,
+    /// It waits for new-api's database, which may be slow or away.
+    pub reads_log: bool,
     /// Name of the schema of its answer; None for an object of any kind.
     pub answer: Option<String>,
     /// That schema and all that it refers to.
@@ -193,7 +195,8 @@ fn rows() -> Vec<Route> {
             "The slowest requests",
             "Slowest first, newest first among equals. The window is the last 24 hours if nothing is said.",
         )
-        .takes(Accepts { params: SLOWEST, window: DAY, limit: 20 }),
+        .takes(Accepts { params: SLOWEST, window: DAY, limit: 20 })
+        .reading_log(),
         Route::new("logs", "/logs", "rows", |call: Call| async move {
             let page = call.api.answers.logs(&call.query).await?;
             Ok::<List<LogRow>, _>(call.list("/logs", page))
@@ -202,21 +205,24 @@ fn rows() -> Vec<Route> {
             "Rows of the log",
             "Newest first. `next` leads to older rows; it neither repeats nor skips one while new rows arrive. The window is all that is kept if nothing is said.",
         )
-        .takes(Accepts { params: ROWS, window: Usual::All, limit: 50 }),
+        .takes(Accepts { params: ROWS, window: Usual::All, limit: 50 })
+        .reading_log(),
         Route::new("log", "/logs/{id}", "rows", |call: Call| async move {
             let id = PathParam::LogId.number(&call.argument)?;
             let row = call.api.answers.log(id).await?;
             row.ok_or_else(|| Problem::not_found(format!("there is no row {id} in the log")))
         })
         .says("One row in full", "Tokens, cost and its factors, timing, attempts, request and response.")
-        .at(PathParam::LogId),
+        .at(PathParam::LogId)
+        .reading_log(),
         Route::new("request", "/requests/{request_id}", "rows", |call: Call| async move {
             let id = PathParam::RequestId.text(&call.argument)?;
             let rows = call.api.answers.request(id).await?;
             rows.ok_or_else(|| Problem::not_found(format!("there is no row of request {id} in the log")))
         })
         .says("All rows of one request", "Failed attempts and the final row, in the order tried.")
-        .at(PathParam::RequestId),
+        .at(PathParam::RequestId)
+        .reading_log(),
     ]
 }
 
@@ -279,6 +285,7 @@ impl Route {
             in_path: None,
             accepts: NOTHING,
             freshness: Freshness::Live,
+            reads_log: false,
             answer: None,
             schemas: Vec::new(),
             example: None,
@@ -296,6 +303,10 @@ impl Route {
 
     fn at(self, in_path: PathParam) -> Self {
         Self { in_path: Some(in_path), ..self }
+    }
+
+    fn reading_log(self) -> Self {
+        Self { reads_log: true, ..self }
     }
 }
 

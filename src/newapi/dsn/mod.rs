@@ -4,21 +4,20 @@
 //! [`Dsn::redacted`] may show one. Hence errors repeat nothing of the value, since which part of a malformed
 //! value is the password cannot be known.
 
-use std::fmt;
-use std::net::Ipv6Addr;
-use std::path::PathBuf;
-use std::str::FromStr;
+mod go;
+mod options;
+mod url;
 
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sqlx::ConnectOptions;
-use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+use std::fmt;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
+use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 
-/// What PostgreSQL shows in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "token-monitor";
-
-/// Where go-sql-driver looks for the server if a DSN says `unix` without a path.
-const MYSQL_SOCKET: &str = "/tmp/mysql.sock";
+use self::url::{read_mysql_url, read_postgres_url};
+use go::read_go;
+use options::{MySqlTls, mysql_options, postgres_options};
 
 /// The kind of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -221,13 +220,6 @@ impl Default for Address {
     }
 }
 
-struct MySqlTls {
-    mode: MySqlSslMode,
-    ca: Option<String>,
-    cert: Option<String>,
-    key: Option<String>,
-}
-
 impl Parts {
     fn read(value: &str) -> Result<Self, DsnError> {
         let value = value.trim();
@@ -335,36 +327,6 @@ fn read_file(path: &str) -> Result<Parts, DsnError> {
     Ok(Parts::Sqlite(path.to_owned()))
 }
 
-/// Takes go-sql-driver's form apart as the driver does: at the last `/`, before it at the last `@`, before that
-/// at the first `:`.
-fn read_go(value: &str) -> Result<Parts, DsnError> {
-    let (left, right) = value.rsplit_once('/').ok_or(DsnError::Unknown)?;
-    let (userinfo, network) = left.rsplit_once('@').map_or((None, left), |(user, net)| (Some(user), net));
-    let (user, password) = split_userinfo(userinfo.unwrap_or(""));
-    let (database, query) = right.split_once('?').unwrap_or((right, ""));
-    let (address, port) = read_network(network).map_err(|error| match userinfo {
-        // Without a `@` and a network it is more likely to be something else altogether.
-        None if error == DsnError::BadNetwork && !network.contains('(') => DsnError::Unknown,
-        _ => error,
-    })?;
-    let server = Server {
-        user: non_empty(user.to_owned()),
-        password: password.map(str::to_owned).and_then(non_empty),
-        address,
-        port,
-        database: decode(database)?,
-    };
-    let mut tls = MySqlTls { mode: MySqlSslMode::Disabled, ca: None, cert: None, key: None };
-    for (key, value) in read_query(query)? {
-        // The rest is about what Go makes of the values, or about time. `charset` stays the driver's utf8mb4,
-        // which every text of new-api's fits into.
-        if key == "tls" {
-            tls.mode = go_tls(&value)?;
-        }
-    }
-    mysql_parts(server, tls)
-}
-
 fn mysql_parts(mut server: Server, tls: MySqlTls) -> Result<Parts, DsnError> {
     if server.database.is_empty() {
         return Err(DsnError::NoDatabase);
@@ -375,52 +337,10 @@ fn mysql_parts(mut server: Server, tls: MySqlTls) -> Result<Parts, DsnError> {
     Ok(Parts::MySql(server, tls))
 }
 
-/// `tcp`, `tcp(host)`, `tcp(host:port)`, `unix(path)`, or nothing.
-fn read_network(network: &str) -> Result<(Address, Option<u16>), DsnError> {
-    let (name, address) = match network.split_once('(') {
-        Some((name, address)) => (name, address.strip_suffix(')').ok_or(DsnError::BadNetwork)?),
-        None => (network, ""),
-    };
-    match name {
-        "tcp" | "" if address.is_empty() => Ok((Address::default(), None)),
-        "tcp" => read_host_port(address),
-        "unix" if address.is_empty() => Ok((Address::Unix(MYSQL_SOCKET.to_owned()), None)),
-        "unix" => Ok((Address::Unix(address.to_owned()), None)),
-        _ => Err(DsnError::BadNetwork),
-    }
-}
-
-/// `host`, `host:port`, `[v6]`, `[v6]:port`, or a bare IPv6 address.
-fn read_host_port(text: &str) -> Result<(Address, Option<u16>), DsnError> {
-    let (host, port) = if text.parse::<Ipv6Addr>().is_ok() {
-        (text, None)
-    } else if let Some((host, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        match rest.strip_prefix(':') {
-            Some(port) => (host, Some(port)),
-            None if rest.is_empty() => (host, None),
-            None => return Err(DsnError::BadPort),
-        }
-    } else {
-        text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)))
-    };
-    Ok((Address::Tcp(host.to_owned()), port.map(read_port).transpose()?))
-}
-
 fn read_port(text: &str) -> Result<u16, DsnError> {
     // `parse` alone would take a plus sign.
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     text.parse().ok().filter(|port| digits && *port != 0).ok_or(DsnError::BadPort)
-}
-
-/// The values that go-sql-driver takes; a name of a TLS configuration exists inside one program only.
-fn go_tls(value: &str) -> Result<MySqlSslMode, DsnError> {
-    match value.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok(MySqlSslMode::VerifyIdentity),
-        "false" | "0" => Ok(MySqlSslMode::Disabled),
-        "skip-verify" => Ok(MySqlSslMode::Required),
-        "preferred" => Ok(MySqlSslMode::Preferred),
-        _ => Err(DsnError::BadTls),
-    }
 }
 
 fn split_userinfo(userinfo: &str) -> (&str, Option<&str>) {
@@ -447,183 +367,6 @@ fn read_query(query: &str) -> Result<Params, DsnError> {
             Ok((decode(key)?, decode(value)?))
         })
         .collect()
-}
-
-/// The text after `scheme://`, taken apart but not decoded.
-struct Split<'a> {
-    userinfo: Option<&'a str>,
-    host: &'a str,
-    port: Option<&'a str>,
-    database: &'a str,
-    query: &'a str,
-}
-
-/// Takes the text after `scheme://` apart.
-///
-/// Which `@` ends the password cannot be told by its place if the password may hold `@ : / ? #`, and parameters
-/// too. So each is tried, from the first, and before them the reading without a user: the first reading that is
-/// whole is taken. That is the standard's reading wherever the standard has one, which is also what new-api
-/// does. Parameters without `=` are believed only if no reading does without them.
-fn split_url(text: &str) -> Result<Split<'_>, DsnError> {
-    for strict in [true, false] {
-        let with_user = text.match_indices('@').map(|(at, _)| (Some(&text[..at]), &text[at + 1..]));
-        let readings = std::iter::once((None, text)).chain(with_user);
-        for (userinfo, rest) in readings {
-            if let Some(split) = whole_reading(userinfo, rest, strict) {
-                return Ok(split);
-            }
-        }
-    }
-    Err(why_malformed(text))
-}
-
-fn whole_reading<'a>(userinfo: Option<&'a str>, rest: &'a str, strict: bool) -> Option<Split<'a>> {
-    let (authority, path) = rest.split_once('/')?;
-    let (database, query) = path.split_once('?').unwrap_or((path, ""));
-    let (host, port) = match authority.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, port)) => (host, Some(port.strip_prefix(':')?)),
-        None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
-    };
-    let bracketed = authority.starts_with('[') && host.parse::<Ipv6Addr>().is_ok();
-    let plain = |text: &str| !text.contains(|c: char| "@:/?#[](),".contains(c) || c.is_whitespace());
-    let port_is_number = port.is_none_or(|port| port.bytes().all(|b| b.is_ascii_digit()));
-    let query_is_pairs = query.split('&').all(|pair| pair.is_empty() || pair.contains('='));
-    let database_is_name = !database.contains(['@', '/', '#']);
-    let whole =
-        (bracketed || plain(host)) && port_is_number && database_is_name && (query_is_pairs || !strict);
-    whole.then_some(Split { userinfo, host, port, database, query })
-}
-
-/// The likeliest reason why there is no whole reading.
-fn why_malformed(text: &str) -> DsnError {
-    let rest = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
-    let Some((authority, database)) = rest.split_once('/') else {
-        return DsnError::NoDatabase;
-    };
-    let port = authority.rsplit_once(':').map(|(_, port)| port);
-    if authority.contains(',') {
-        DsnError::ManyHosts
-    } else if before_query(database).is_empty() {
-        DsnError::NoDatabase
-    } else if port.is_some_and(|port| read_port(port).is_err()) && !authority.ends_with(')') {
-        DsnError::BadPort
-    } else {
-        DsnError::BadUrl
-    }
-}
-
-/// The server and the parameters of a URL. The name of the database may still be empty.
-fn read_url(text: &str) -> Result<(Server, Params), DsnError> {
-    let split = split_url(text)?;
-    let (user, password) = split_userinfo(split.userinfo.unwrap_or(""));
-    let host = decode(split.host)?;
-    let server = Server {
-        user: non_empty(decode(user)?),
-        password: password.map(decode).transpose()?.and_then(non_empty),
-        address: if host.starts_with('/') { Address::Unix(host) } else { Address::Tcp(host) },
-        port: split.port.map(read_port).transpose()?,
-        database: decode(split.database)?,
-    };
-    Ok((server, read_query(split.query)?))
-}
-
-fn read_mysql_url(text: &str) -> Result<Parts, DsnError> {
-    let (mut server, params) = read_url(text)?;
-    let mut tls = MySqlTls { mode: MySqlSslMode::Preferred, ca: None, cert: None, key: None };
-    for (key, value) in params {
-        match key.as_str() {
-            "ssl-mode" | "sslmode" => {
-                let mode = value.replace('-', "_").parse();
-                tls.mode = mode.map_err(|_| DsnError::BadMySqlSslMode)?;
-            }
-            "tls" => tls.mode = go_tls(&value)?,
-            "ssl-ca" | "sslca" => tls.ca = non_empty(value),
-            "ssl-cert" | "sslcert" => tls.cert = non_empty(value),
-            "ssl-key" | "sslkey" => tls.key = non_empty(value),
-            "socket" if !value.is_empty() => server.address = Address::Unix(value),
-            _ => {}
-        }
-    }
-    mysql_parts(server, tls)
-}
-
-fn read_postgres_url(text: &str) -> Result<Parts, DsnError> {
-    const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
-    let (mut server, params) = read_url(text)?;
-    let mut for_driver = Params::new();
-    for (key, value) in params {
-        match key.as_str() {
-            "host" | "hostaddr" if value.contains(',') => return Err(DsnError::ManyHosts),
-            "host" if value.starts_with('/') => server.address = Address::Unix(value),
-            "host" | "hostaddr" => server.address = Address::Tcp(value),
-            "port" => server.port = Some(read_port(&value)?),
-            "user" => server.user = non_empty(value),
-            "password" => server.password = non_empty(value),
-            "dbname" => server.database = value,
-            "sslmode" | "ssl-mode" if !SSL_MODES.contains(&value.to_ascii_lowercase().as_str()) => {
-                return Err(DsnError::BadPgSslMode);
-            }
-            // The driver passes it on as an option; without it tables of another schema would be found, or none.
-            "search_path" => for_driver.push(("options[search_path]".to_owned(), value)),
-            "sslmode" | "ssl-mode" | "sslrootcert" | "ssl-root-cert" | "ssl-ca" | "sslcert" | "ssl-cert"
-            | "sslkey" | "ssl-key" | "options" => for_driver.push((key, value)),
-            key if key.starts_with("options[") => for_driver.push((key.to_owned(), value)),
-            // TimeZone, connect_timeout, pool_* and the like are for other drivers. Ours would log their values.
-            _ => {}
-        }
-    }
-    if server.database.is_empty() {
-        return Err(DsnError::NoDatabase);
-    }
-    Ok(Parts::Postgres(server, for_driver))
-}
-
-fn mysql_options(server: Server, tls: MySqlTls) -> MySqlConnectOptions {
-    let mut options = MySqlConnectOptions::new()
-        // The default is root, but a DSN without a user means MySQL's anonymous one.
-        .username(server.user.as_deref().unwrap_or(""))
-        .database(&server.database)
-        .ssl_mode(tls.mode);
-    if let Some(password) = &server.password {
-        options = options.password(password);
-    }
-    options = match server.address {
-        Address::Unix(path) => options.socket(path),
-        Address::Tcp(host) => options.host(&host).port(server.port.unwrap_or(3306)),
-    };
-    if let Some(path) = tls.ca {
-        options = options.ssl_ca(path);
-    }
-    if let Some(path) = tls.cert {
-        options = options.ssl_client_cert(path);
-    }
-    if let Some(path) = tls.key {
-        options = options.ssl_client_key(path);
-    }
-    options.disable_statement_logging()
-}
-
-/// Everything goes to the driver as parameters of a URL, where no value needs a place of its own: so its own
-/// rules for options, certificates, `.pgpass` and the `PG*` variables of libpq apply to what is not given, and no
-/// character can be misread.
-fn postgres_options(server: Server, mut params: Params) -> Result<PgConnectOptions, DsnError> {
-    let mut set = |key: &str, value: Option<String>| {
-        params.extend(value.map(|value| (key.to_owned(), value)));
-    };
-    set("user", server.user);
-    set("password", server.password);
-    set("dbname", Some(server.database));
-    set("port", server.port.map(|port| port.to_string()));
-    let (Address::Unix(host) | Address::Tcp(host)) = server.address;
-    set("host", non_empty(host));
-    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let query: Vec<_> =
-        params.iter().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
-    // Its error may quote the value.
-    let options = PgConnectOptions::from_str(&format!("postgres:///?{}", query.join("&")))
-        .map_err(|_| DsnError::Refused)?;
-    Ok(options.application_name(APPLICATION_NAME).disable_statement_logging())
 }
 
 #[cfg(test)]

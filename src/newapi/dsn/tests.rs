@@ -1,7 +1,9 @@
 //! That every form of address is read right, and that no password shows.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use proptest::prelude::*;
 
+use super::options::APPLICATION_NAME;
 use super::*;
 
 /// A password that shows up in no other part of the cases.

@@ -199,3 +199,124 @@ async fn bodies_of_a_known_fork_need_its_name_only() {
         world.monitor.stop().await;
     }
 }
+
+/// A fork's name, its table as the fork makes it, a row of it for `req-2`, and the columns that are shown.
+type Fork = (&'static str, fn(Engine) -> String, fn(Engine) -> String, &'static str);
+
+const FORKS: [Fork; 3] = [
+    (
+        "cppbear",
+        |engine| {
+            let text = types(engine).0;
+            format!(
+                "CREATE TABLE log_details (id bigint, log_id bigint, downstream_request {text}, upstream_request {text}, upstream_response {text}, downstream_response {text})"
+            )
+        },
+        |engine| {
+            let (request, response) = (engine.literal(REQUEST), engine.literal(RESPONSE));
+            format!("INSERT INTO log_details VALUES (7, 2, {request}, 'not this', 'nor this', {response})")
+        },
+        "table log_details (downstream_request, downstream_response)",
+    ),
+    (
+        "kill136",
+        |engine| {
+            let text = types(engine).0;
+            format!(
+                "CREATE TABLE request_logs (id bigint, request_id varchar(64), request_body {text}, response_body {text})"
+            )
+        },
+        |engine| {
+            let (request, response) = (engine.literal(REQUEST), engine.literal(RESPONSE));
+            format!("INSERT INTO request_logs VALUES (7, 'req-2', {request}, {response})")
+        },
+        "table request_logs (request_body, response_body)",
+    ),
+    (
+        "apimeter",
+        |engine| {
+            let text = types(engine).0;
+            format!(
+                "CREATE TABLE error_request_logs (id bigint, log_id bigint, request_id varchar(64), request_body {text}, request_headers {text})"
+            )
+        },
+        |engine| {
+            let request = engine.literal(REQUEST);
+            format!(
+                "INSERT INTO error_request_logs VALUES (7, 2, 'req-2', {request}, 'Authorization: Bearer x')"
+            )
+        },
+        "table error_request_logs (request_body)",
+    ),
+];
+
+#[tokio::test]
+async fn every_other_known_fork_needs_its_name_only_too() {
+    for engine in Engine::ALL {
+        for (name, table, row, source) in FORKS {
+            let what = format!("{name} on {engine:?}");
+            let settings = |flags| Flags { body_preset: Some(name.into()), ..flags };
+            let world = world(engine, &[table(engine), row(engine)], settings).await;
+            let api = world.monitor.api();
+            let detail = api.get("logs/2").await;
+            let (request, response, state) = shown(&detail);
+            assert_eq!(request, &serde_json::from_str::<Value>(REQUEST).expect("JSON"), "{what}");
+            // It keeps the requests that failed, and no answers.
+            let wanted =
+                if name == "apimeter" { Value::Null } else { serde_json::from_str(RESPONSE).expect("JSON") };
+            assert_eq!(response, &wanted, "{what}");
+            let found = (&state["available"], &state["source"], &state["truncated"]);
+            assert_eq!(found, (&json!(true), &json!(source), &json!(false)), "{what}");
+            let other = api.get("logs/1").await;
+            assert_eq!(other["bodies"]["available"], false, "{what}");
+            world.monitor.stop().await;
+        }
+    }
+}
+
+/// Types of columns that hold JSON only.
+fn json_types(engine: Engine) -> &'static [&'static str] {
+    match engine {
+        Engine::Sqlite | Engine::MySql => &["json"],
+        Engine::Postgres => &["json", "jsonb"],
+    }
+}
+
+#[tokio::test]
+async fn bodies_in_columns_of_json_are_shown() {
+    for engine in Engine::ALL {
+        for kind in json_types(engine) {
+            let what = format!("{kind} of {engine:?}");
+            let (request, response) = (engine.literal(REQUEST), engine.literal(RESPONSE));
+            let long = format!(r#"{{"text":"{}"}}"#, "y".repeat(MOST + 100));
+            let statements = [
+                format!("CREATE TABLE my_bodies (log_id bigint, asked {kind}, answered {kind})"),
+                format!("INSERT INTO my_bodies VALUES (1, {request}, {response})"),
+                "INSERT INTO my_bodies VALUES (2, NULL, '[]')".to_owned(),
+                format!("INSERT INTO my_bodies VALUES (3, {}, NULL)", engine.literal(&long)),
+            ];
+            let settings = |flags| Flags {
+                body_table: Some("my_bodies".into()),
+                body_request_column: Some("asked".into()),
+                body_response_column: Some("answered".into()),
+                body_join: Some("log_id".into()),
+                ..flags
+            };
+            let world = world(engine, &statements, settings).await;
+            let api = world.monitor.api();
+            let detail = api.get("logs/1").await;
+            let (request, response, state) = shown(&detail);
+            let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+            assert_eq!((request, response), (&json(REQUEST), &json(RESPONSE)), "{what}");
+            assert_eq!((&state["available"], &state["reason"]), (&json!(true), &Value::Null), "{what}");
+            let detail = api.get("logs/2").await;
+            assert_eq!(shown(&detail).0, &Value::Null, "{what}");
+            assert_eq!(shown(&detail).1, &json!([]), "{what}");
+            let detail = api.get("logs/3").await;
+            let (request, _, state) = shown(&detail);
+            assert!(request.as_str().is_some_and(|text| text.len() <= MOST + 8), "{what}");
+            assert_eq!(state["truncated"], true, "{what}");
+            world.monitor.stop().await;
+        }
+    }
+}

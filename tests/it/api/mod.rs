@@ -3,9 +3,11 @@
 mod bad_input;
 mod bodies;
 mod equal;
+mod foreign_host;
 mod golden;
 mod guessing;
 mod oracle;
 mod outage;
 mod paging;
 mod secrets;
+mod stalled;
