@@ -10,6 +10,7 @@
 //! The modules stand in reading order; `ARCHITECTURE.md` tells who may use whom and what is deliberately absent.
 
 pub mod history;
+pub mod limits;
 pub mod record;
 pub mod usage;
 

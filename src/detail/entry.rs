@@ -37,7 +37,7 @@ pub struct Surroundings<'a> {
 impl Context<'_> {
     /// The channel's name: today's or, after its deletion, its last. Before it was ever seen it is the one that the
     /// row itself holds, else the empty string.
-    pub(super) fn channel_name(&self, id: ChannelId, recorded: Option<&str>) -> String {
+    pub fn channel_name(&self, id: ChannelId, recorded: Option<&str>) -> String {
         let today = self.channels.and_then(|channels| channels.get(&id)).map(|channel| channel.name.as_str());
         let remembered = || self.channel_names.get(&id).map(String::as_str);
         today.or_else(remembered).or(recorded).unwrap_or_default().to_owned()

@@ -108,35 +108,35 @@ impl LogRow {
     }
 
     /// The row as the history kept it, when it is no longer in the log or the log cannot be read.
-    pub fn kept(found: &Found, context: &Context<'_>) -> Self {
-        let money = if found.refunded > 0 { found.refunded } else { found.consumed };
+    pub fn kept(Found { fact, .. }: &Found, context: &Context<'_>) -> Self {
+        let money = if fact.refunded > 0 { fact.refunded } else { fact.consumed };
         let quota = i64::try_from(money).unwrap_or(i64::MAX);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
         Self {
-            id: found.id,
+            id: fact.id,
             request_id: None,
-            created_at: time(found.created_at),
-            kind: if found.kind == u8::MAX { -1 } else { found.kind.into() },
-            type_name: type_name(found.kind.into(), found.outcome == RowOutcome::Test && found.kind == 5),
-            channel_id: found.channel_id,
-            channel_name: context.channel_name(found.channel_id, None),
-            model: mask::text(&found.model).into_owned(),
-            group: found.group.clone(),
-            username: found.username.clone(),
-            token_name: mask::text(&found.token_name).into_owned(),
-            stream: found.stream,
-            duration_seconds: seconds(found.duration_ms),
-            time_to_first_token_seconds: found.first_token_ms.map(seconds),
-            input_tokens: found.input_tokens,
-            output_tokens: found.output_tokens,
-            cache_read_tokens: found.cache_read_tokens,
-            cache_write_tokens: found.cache_write_tokens,
+            created_at: time(fact.created_at),
+            kind: if fact.kind == u8::MAX { -1 } else { fact.kind.into() },
+            type_name: type_name(fact.kind.into(), fact.outcome == RowOutcome::Test && fact.kind == 5),
+            channel_id: fact.channel_id,
+            channel_name: context.channel_name(fact.channel_id, None),
+            model: mask::text(&fact.model).into_owned(),
+            group: fact.group.to_string(),
+            username: fact.username.to_string(),
+            token_name: mask::text(&fact.token_name).into_owned(),
+            stream: fact.stream,
+            duration_seconds: seconds(fact.duration_ms),
+            time_to_first_token_seconds: fact.first_token_ms.map(seconds),
+            input_tokens: fact.input_tokens,
+            output_tokens: fact.output_tokens,
+            cache_read_tokens: fact.cache_read_tokens,
+            cache_write_tokens: fact.cache_write_tokens,
             quota,
             cost_usd: context.usd(quota as f64),
-            outcome: found.outcome,
-            status_code: Some(found.status_code).filter(|status| *status != 0),
+            outcome: fact.outcome,
+            status_code: Some(fact.status_code).filter(|status| *status != 0),
             error: None,
-            over_threshold: seconds(found.duration_ms) > context.slow_over_seconds,
+            over_threshold: seconds(fact.duration_ms) > context.slow_over_seconds,
             detail_url: None,
         }
     }

@@ -1,6 +1,7 @@
 //! A block: some thousand rows, packed column by column, complete in itself.
 
 use super::Damaged;
+use super::fact::RowOutcome;
 
 /// Rows of a full block. A column of so many one-byte values just fits into a page of SQLite's, wider ones into
 /// whole pages; the next power of two would waste an eighth.
@@ -14,8 +15,13 @@ pub(super) const TIER_ROWS: [u32; 3] = [16, 256, 4000];
 
 /// Tokens and quota of one row are cut here, a million times what any row means: so the sums of a block fit into
 /// 64 bits whatever is written in the log, and adding up needs no care.
-pub(super) const MAX_AMOUNT: u64 = (1 << AMOUNT_BITS) - 1;
+const MAX_AMOUNT: u64 = (1 << AMOUNT_BITS) - 1;
 pub(super) const AMOUNT_BITS: u32 = 47;
+
+/// Tokens or quota as they are kept.
+pub(super) fn amount(number: u64) -> u64 {
+    number.min(MAX_AMOUNT)
+}
 
 /// A block whose texts take so many bytes is full, however few rows it has.
 pub(super) const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -55,11 +61,13 @@ pub enum Column {
     Routes,
     /// Distinct triples of user, group and token.
     Callers,
+    /// Which values the block may have: see [`sketch`](super::sketch).
+    Sketch,
 }
 
 impl Column {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Id,
         Self::CreatedAt,
         Self::Duration,
@@ -76,6 +84,7 @@ impl Column {
         Self::Tags,
         Self::Routes,
         Self::Callers,
+        Self::Sketch,
     ];
 
     /// The number that stands for it.
@@ -84,7 +93,7 @@ impl Column {
     }
 }
 
-/// How many columns have a number a row; the others are dictionaries.
+/// How many columns have a number a row; the others are dictionaries, and the sketch.
 pub(super) const NUMBER_COLUMNS: usize = 13;
 
 /// A set of columns.
@@ -92,8 +101,8 @@ pub(super) const NUMBER_COLUMNS: usize = 13;
 pub struct Columns(u32);
 
 impl Columns {
-    /// Every column.
-    pub const ALL: Self = Self((1 << Column::ALL.len()) - 1);
+    /// All that makes up rows.
+    pub const ROWS: Self = Self((1 << Column::ALL.len()) - 1).without(Self::of(&[Column::Sketch]));
 
     /// These.
     pub const fn of(columns: &[Column]) -> Self {
@@ -140,6 +149,22 @@ impl Columns {
     }
 }
 
+/// A set of outcomes, a bit for the place of each in [`RowOutcome::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcomes(pub u8);
+
+impl Outcomes {
+    /// Adds an outcome.
+    pub fn insert(&mut self, outcome: RowOutcome) {
+        self.0 |= 1 << outcome as u8;
+    }
+
+    /// Whether `outcome` is in it.
+    pub fn has(self, outcome: RowOutcome) -> bool {
+        self.0 & (1 << outcome as u8) != 0
+    }
+}
+
 /// What is known of a block without reading it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Header {
@@ -147,8 +172,8 @@ pub struct Header {
     pub block: i64,
     /// Rows in it.
     pub rows: u32,
-    /// Failed attempts in it.
-    pub errors: u32,
+    /// Outcomes in it.
+    pub outcomes: Outcomes,
     /// Lowest id.
     pub min_id: i64,
     /// Highest id.
@@ -157,12 +182,12 @@ pub struct Header {
     pub oldest: i64,
     /// Highest `created_at`.
     pub newest: i64,
+    /// Longest duration of any row.
+    pub longest_ms: u32,
     /// Longest duration of an answered request, None if there is none.
-    pub longest_ms: Option<u32>,
+    pub longest_answer_ms: Option<u32>,
     /// new-api's quota for one US dollar, the same for all rows.
     pub quota_per_unit: f64,
-    /// Which of new-api's tables the ids belong to, if it was ever wiped.
-    pub generation: i64,
     /// How far it was merged: 0 to 2, or 3 for a block that stays as it is.
     pub tier: u8,
 }

@@ -1,11 +1,12 @@
 //! A block as it is read: only the columns asked for, each checked before it is used.
 
+use std::borrow::Cow;
+
 use super::block::{AMOUNT_BITS, Column, Columns, Header, NUMBER_COLUMNS};
-use super::build::damaged;
 use super::dictionary::{Texts, take};
 use super::fact::{Fact, Found, RowOutcome, error_type};
-use super::numbers::{decode, signed};
-use super::{Damaged, Source};
+use super::numbers::{decode, decode_front, signed};
+use super::{Damaged, Source, sketch};
 use crate::record::{ChannelId, ErrorType};
 
 /// A kind of row.
@@ -19,10 +20,10 @@ pub(super) struct Tag {
     pub(super) status_code: u16,
 }
 
-/// Channel, and the number of the model.
+/// Numbers of channel and model.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
-    pub(super) channel_id: ChannelId,
+    pub(super) channel: u16,
     pub(super) model: u16,
 }
 
@@ -39,17 +40,18 @@ pub(super) struct Caller {
 pub(super) struct Decoded {
     pub(super) block: i64,
     pub(super) quota_per_unit: f64,
-    generation: i64,
     rows: usize,
     loaded: Columns,
     numbers: [Vec<u64>; NUMBER_COLUMNS],
     pub(super) tags: Vec<Tag>,
     pub(super) routes: Vec<Route>,
     pub(super) callers: Vec<Caller>,
+    pub(super) channels: Vec<ChannelId>,
     pub(super) models: Texts,
     pub(super) usernames: Texts,
     pub(super) groups: Texts,
     pub(super) token_names: Texts,
+    pub(super) sketch: Vec<u8>,
 }
 
 impl Decoded {
@@ -59,7 +61,6 @@ impl Decoded {
         self.block = header.block;
         self.rows = header.rows as usize;
         self.quota_per_unit = header.quota_per_unit;
-        self.generation = header.generation;
         self.loaded = Columns::default();
         Ok(())
     }
@@ -106,35 +107,26 @@ impl Decoded {
         match column {
             Column::Tags => self.tags = list(bytes, tag)?,
             Column::Routes => {
-                self.routes = list(bytes, |bytes: [u8; 10]| {
-                    let (channel_id, model) = bytes.split_first_chunk().ok_or("a route is cut short")?;
-                    Ok(Route {
-                        channel_id: i64::from_le_bytes(*channel_id),
-                        model: u16::from_le_bytes([model[0], model[1]]),
-                    })
-                })?;
+                self.channels = list(bytes, |id| Ok(i64::from_le_bytes(id)))?;
                 self.models.read(bytes)?;
-                let models = self.models.len();
-                if self.routes.iter().any(|route| usize::from(route.model) >= models) {
-                    return Err("a route has no model");
-                }
+                let routes = tuples(bytes, [self.channels.len(), self.models.len()])?;
+                self.routes = routes.map(|[channel, model]| Route { channel, model }).collect();
             }
             Column::Callers => {
-                self.callers = list(bytes, |[a, b, c, d, e, f]| {
-                    let [username, group, token_name] = [[a, b], [c, d], [e, f]].map(u16::from_le_bytes);
-                    Ok(Caller { username, group, token_name })
-                })?;
-                for texts in [&mut self.usernames, &mut self.groups, &mut self.token_names] {
+                let names = [&mut self.usernames, &mut self.groups, &mut self.token_names];
+                for texts in names {
                     texts.read(bytes)?;
                 }
                 let sizes = [self.usernames.len(), self.groups.len(), self.token_names.len()];
-                let sound = |caller: &Caller| {
-                    let numbers = [caller.username, caller.group, caller.token_name];
-                    numbers.iter().zip(sizes).all(|(number, size)| usize::from(*number) < size)
-                };
-                if !self.callers.iter().all(sound) {
-                    return Err("a caller has no name");
-                }
+                let callers = tuples(bytes, sizes)?;
+                self.callers = callers
+                    .map(|[username, group, token_name]| Caller { username, group, token_name })
+                    .collect();
+            }
+            Column::Sketch => {
+                self.sketch.clear();
+                self.sketch.extend_from_slice(sketch::read(bytes)?);
+                *bytes = &[];
             }
             _ => {
                 decode(bytes, self.rows, &mut self.numbers[column.number()])?;
@@ -197,9 +189,24 @@ impl Decoded {
         self.routes[place(self.numbers(Column::RouteOf)[row])]
     }
 
-    /// A whole row. Every column must be loaded.
-    #[expect(clippy::cast_possible_truncation, reason = "durations were checked when they were loaded")]
+    /// The channel of a route.
+    pub(super) fn channel_id(&self, route: Route) -> ChannelId {
+        self.channels[usize::from(route.channel)]
+    }
+
+    /// A whole row. [`Columns::ROWS`] must be loaded.
     pub(super) fn fact(&self, row: usize) -> Fact<'_> {
+        self.fact_with(row, Cow::Borrowed)
+    }
+
+    /// A whole row that outlives the block.
+    pub(super) fn found(&self, row: usize) -> Found {
+        let fact = self.fact_with(row, |text| Cow::Owned(text.to_owned()));
+        Found { fact, quota_per_unit: self.quota_per_unit }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "durations were checked when they were loaded")]
+    fn fact_with<'a, 'b>(&'a self, row: usize, text: impl Fn(&'a str) -> Cow<'b, str>) -> Fact<'b> {
         let number = |column| self.numbers(column)[row];
         let (tag, route) = (self.tag(row), self.route(row));
         let caller = self.callers[place(number(Column::CallerOf))];
@@ -208,11 +215,11 @@ impl Decoded {
             created_at: self.created_at(row),
             kind: tag.kind,
             outcome: tag.outcome,
-            channel_id: route.channel_id,
-            model: self.models.get(usize::from(route.model)),
-            group: self.groups.get(usize::from(caller.group)),
-            username: self.usernames.get(usize::from(caller.username)),
-            token_name: self.token_names.get(usize::from(caller.token_name)),
+            channel_id: self.channel_id(route),
+            model: text(self.models.get(usize::from(route.model))),
+            group: text(self.groups.get(usize::from(caller.group))),
+            username: text(self.usernames.get(usize::from(caller.username))),
+            token_name: text(self.token_names.get(usize::from(caller.token_name))),
             stream: tag.stream,
             retried: tag.retried,
             duration_ms: number(Column::Duration) as u32,
@@ -226,11 +233,6 @@ impl Decoded {
             status_code: tag.status_code,
             error_type: tag.error_type,
         }
-    }
-
-    /// A whole row that outlives the block.
-    pub(super) fn found(&self, row: usize) -> Found {
-        Found::of(&self.fact(row), self.quota_per_unit, self.generation)
     }
 }
 
@@ -250,6 +252,23 @@ fn list<const N: usize, T>(
     items.as_chunks().0.iter().map(|item| read(*item)).collect()
 }
 
+/// Tuples of numbers, each smaller than its size.
+fn tuples<const N: usize>(
+    bytes: &mut &[u8],
+    sizes: [usize; N],
+) -> Result<impl Iterator<Item = [u16; N]> + use<N>, &'static str> {
+    let count = usize::from(u16::from_le_bytes(take(bytes)?));
+    let mut columns: [Vec<u64>; N] = std::array::from_fn(|_| Vec::new());
+    for (column, size) in columns.iter_mut().zip(sizes) {
+        decode_front(bytes, count, column)?;
+        if column.iter().any(|number| *number >= size as u64) {
+            return Err("a number has no meaning");
+        }
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "a dictionary has fewer than 65,536 entries")]
+    Ok((0..count).map(move |at| std::array::from_fn(|column| columns[column][at] as u16)))
+}
+
 fn tag([kind, outcome, flags, error, low, high]: [u8; 6]) -> Result<Tag, &'static str> {
     Ok(Tag {
         kind,
@@ -259,4 +278,9 @@ fn tag([kind, outcome, flags, error, low, high]: [u8; 6]) -> Result<Tag, &'stati
         error_type: error_type(error).ok_or("an error type is unknown")?,
         status_code: u16::from_le_bytes([low, high]),
     })
+}
+
+/// Says that something is wrong with a block.
+fn damaged(block: i64, what: &'static str) -> Damaged {
+    Damaged { block, what }
 }

@@ -75,6 +75,14 @@ impl<T> Default for List<T> {
     }
 }
 
+impl<T: PartialEq> List<T> {
+    /// The number of `item`, a new one if it was not known.
+    pub(super) fn number(&mut self, hash: u32, item: T) -> usize {
+        let known = self.index.find(hash, |at| self.items[at] == item);
+        known.unwrap_or_else(|| self.insert(hash, item))
+    }
+}
+
 impl<T> List<T> {
     /// Gives the next number to a new item.
     pub(super) fn insert(&mut self, hash: u32, item: T) -> usize {
@@ -133,6 +141,12 @@ impl Dictionary {
     pub(super) fn get(&self, number: usize) -> Option<&[u8]> {
         let (start, end) = *self.spans.get(number)?;
         self.bytes.get(start as usize..end as usize)
+    }
+
+    /// All keys, which are texts, in the order of their numbers.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        let keys = self.spans.iter().map(|(start, end)| &self.bytes[*start as usize..*end as usize]);
+        keys.map(|key| str::from_utf8(key).unwrap_or_default())
     }
 
     /// Number of keys.

@@ -1,11 +1,13 @@
 //! One counted row, what can be asked about rows, and a row that was found.
 
+use std::borrow::Cow;
+
 use crate::record::{ChannelId, Class, ErrorType, LogRecord, MAX_DURATION_MS};
 
 pub use crate::record::RowOutcome;
 
 /// One counted row, as it goes into a block.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Fact<'a> {
     /// The log's primary key.
     pub id: i64,
@@ -18,13 +20,13 @@ pub struct Fact<'a> {
     /// The channel, 0 if there was none.
     pub channel_id: ChannelId,
     /// The model that was asked for.
-    pub model: &'a str,
+    pub model: Cow<'a, str>,
     /// Billing group.
-    pub group: &'a str,
+    pub group: Cow<'a, str>,
     /// Name of the user.
-    pub username: &'a str,
+    pub username: Cow<'a, str>,
     /// Name of the API token.
-    pub token_name: &'a str,
+    pub token_name: Cow<'a, str>,
     /// Whether the answer was streamed.
     pub stream: bool,
     /// Whether more than one attempt was made.
@@ -51,22 +53,22 @@ pub struct Fact<'a> {
     pub error_type: ErrorType,
 }
 
-impl<'a> Fact<'a> {
-    /// What `record`, which counts as `class`, tells.
-    pub fn of(record: &'a LogRecord<'_>, class: &Class) -> Self {
-        let mut fact = Self {
-            id: record.id,
-            created_at: record.created_at,
-            kind: u8::try_from(record.kind).ok().filter(|kind| *kind <= 7).unwrap_or(u8::MAX),
-            outcome: RowOutcome::of(class),
-            channel_id: record.channel_id,
-            model: &record.model,
-            group: &record.group,
-            username: &record.username,
-            token_name: &record.token_name,
-            stream: record.stream,
-            retried: record.other.use_channel.len() > 1,
-            duration_ms: u32::try_from(record.duration_ms.clamp(0, MAX_DURATION_MS)).unwrap_or(u32::MAX),
+impl Default for Fact<'_> {
+    /// A row that tells nothing.
+    fn default() -> Self {
+        Self {
+            id: 0,
+            created_at: 0,
+            kind: u8::MAX,
+            outcome: RowOutcome::Other,
+            channel_id: 0,
+            model: Cow::Borrowed(""),
+            group: Cow::Borrowed(""),
+            username: Cow::Borrowed(""),
+            token_name: Cow::Borrowed(""),
+            stream: false,
+            retried: false,
+            duration_ms: 0,
             first_token_ms: None,
             input_tokens: 0,
             output_tokens: 0,
@@ -76,6 +78,27 @@ impl<'a> Fact<'a> {
             refunded: 0,
             status_code: 0,
             error_type: ErrorType::Other,
+        }
+    }
+}
+
+impl<'a> Fact<'a> {
+    /// What `record`, which counts as `class`, tells.
+    pub fn of(record: &'a LogRecord<'_>, class: &Class) -> Self {
+        let mut fact = Self {
+            id: record.id,
+            created_at: record.created_at,
+            kind: Self::kind_of(record.kind),
+            outcome: RowOutcome::of(class),
+            channel_id: record.channel_id,
+            model: Cow::Borrowed(&record.model),
+            group: Cow::Borrowed(&record.group),
+            username: Cow::Borrowed(&record.username),
+            token_name: Cow::Borrowed(&record.token_name),
+            stream: record.stream,
+            retried: record.other.use_channel.len() > 1,
+            duration_ms: Self::duration_of(record.duration_ms),
+            ..Self::default()
         };
         match class {
             Class::Request(request) => {
@@ -99,6 +122,16 @@ impl<'a> Fact<'a> {
             Class::ChannelTest | Class::Unrelated => {}
         }
         fact
+    }
+
+    /// The `type` column as [`kind`](Self::kind).
+    pub fn kind_of(kind: i64) -> u8 {
+        u8::try_from(kind).ok().filter(|kind| *kind <= 7).unwrap_or(u8::MAX)
+    }
+
+    /// Milliseconds as [`duration_ms`](Self::duration_ms).
+    pub fn duration_of(ms: i64) -> u32 {
+        u32::try_from(ms.clamp(0, MAX_DURATION_MS)).unwrap_or(u32::MAX)
     }
 }
 
@@ -136,6 +169,13 @@ pub struct Selection {
     pub filter: Filter,
 }
 
+impl Selection {
+    /// Whether it is about this row.
+    pub fn selects(&self, row: &Fact<'_>) -> bool {
+        (self.from..self.to).contains(&row.created_at) && self.filter.passes(row)
+    }
+}
+
 /// What rows must have. Nothing in a list is no condition, several are alternatives.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -159,101 +199,29 @@ pub struct Filter {
     pub stream: Option<bool>,
 }
 
-/// A row that was found: a [`Fact`] that owns its texts.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the fields are those of Fact")]
-pub struct Found {
-    pub id: i64,
-    pub created_at: i64,
-    pub kind: u8,
-    pub outcome: RowOutcome,
-    pub channel_id: ChannelId,
-    pub model: String,
-    pub group: String,
-    pub username: String,
-    pub token_name: String,
-    pub stream: bool,
-    pub retried: bool,
-    pub duration_ms: u32,
-    pub first_token_ms: Option<u32>,
-    pub input_tokens: u64,
-    pub output_tokens: u64,
-    pub cache_read_tokens: u64,
-    pub cache_write_tokens: u64,
-    pub consumed: u64,
-    pub refunded: u64,
-    pub status_code: u16,
-    pub error_type: ErrorType,
-    /// new-api's quota for one US dollar when the row was read.
-    pub quota_per_unit: f64,
-    /// Which of new-api's tables the id belongs to, if it was ever wiped.
-    pub generation: i64,
+impl Filter {
+    /// Whether a row has it all.
+    pub fn passes(&self, row: &Fact<'_>) -> bool {
+        fn any<T, V: PartialEq<T>>(list: &[V], value: &T) -> bool {
+            list.is_empty() || list.iter().any(|item| item == value)
+        }
+        any(&self.channels, &row.channel_id)
+            && any(&self.models, &row.model)
+            && any(&self.groups, &row.group)
+            && any(&self.usernames, &row.username)
+            && any(&self.token_names, &row.token_name)
+            && any(&self.kinds, &row.kind)
+            && any(&self.outcomes, &row.outcome)
+            && self.min_duration_ms.is_none_or(|least| row.duration_ms >= least)
+            && self.stream.is_none_or(|stream| row.stream == stream)
+    }
 }
 
-impl Found {
-    /// What was charged, in US dollars.
-    pub fn cost_usd(&self) -> f64 {
-        self.consumed as f64 / self.quota_per_unit
-    }
-
-    /// What was given back, in US dollars.
-    pub fn cost_refunded_usd(&self) -> f64 {
-        self.refunded as f64 / self.quota_per_unit
-    }
-
-    /// The same row as a fact.
-    pub fn fact(&self) -> Fact<'_> {
-        Fact {
-            id: self.id,
-            created_at: self.created_at,
-            kind: self.kind,
-            outcome: self.outcome,
-            channel_id: self.channel_id,
-            model: &self.model,
-            group: &self.group,
-            username: &self.username,
-            token_name: &self.token_name,
-            stream: self.stream,
-            retried: self.retried,
-            duration_ms: self.duration_ms,
-            first_token_ms: self.first_token_ms,
-            input_tokens: self.input_tokens,
-            output_tokens: self.output_tokens,
-            cache_read_tokens: self.cache_read_tokens,
-            cache_write_tokens: self.cache_write_tokens,
-            consumed: self.consumed,
-            refunded: self.refunded,
-            status_code: self.status_code,
-            error_type: self.error_type,
-        }
-    }
-
-    /// A row that owns what `fact` borrows.
-    pub fn of(fact: &Fact<'_>, quota_per_unit: f64, generation: i64) -> Self {
-        Self {
-            id: fact.id,
-            created_at: fact.created_at,
-            kind: fact.kind,
-            outcome: fact.outcome,
-            channel_id: fact.channel_id,
-            model: fact.model.to_owned(),
-            group: fact.group.to_owned(),
-            username: fact.username.to_owned(),
-            token_name: fact.token_name.to_owned(),
-            stream: fact.stream,
-            retried: fact.retried,
-            duration_ms: fact.duration_ms,
-            first_token_ms: fact.first_token_ms,
-            input_tokens: fact.input_tokens,
-            output_tokens: fact.output_tokens,
-            cache_read_tokens: fact.cache_read_tokens,
-            cache_write_tokens: fact.cache_write_tokens,
-            consumed: fact.consumed,
-            refunded: fact.refunded,
-            status_code: fact.status_code,
-            error_type: fact.error_type,
-            quota_per_unit,
-            generation,
-        }
-    }
+/// A row that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What it tells.
+    pub fact: Fact<'static>,
+    /// new-api's quota for one US dollar when the row was read.
+    pub quota_per_unit: f64,
 }

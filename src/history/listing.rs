@@ -1,14 +1,14 @@
 //! Single rows: the slowest, the newest, the last errors.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::Source;
 use super::block::{Column, Columns, Header};
 use super::decode::place;
 use super::fact::{Found, RowOutcome, Selection};
 use super::measures::{Dimension, Group, Keys};
-use super::scan::{Scan, keep};
+use super::scan::Scan;
 use crate::record::ErrorType;
 
 /// Where a listing of slow requests goes on: duration in milliseconds, `created_at` and id of its last row.
@@ -18,7 +18,6 @@ pub type SlowKey = (u32, i64, i64);
 struct Best<K> {
     limit: usize,
     rows: BinaryHeap<Reverse<(K, Place)>>,
-    found: BTreeMap<Place, Found>,
 }
 
 /// Block and row.
@@ -26,7 +25,7 @@ type Place = (i64, u16);
 
 impl<K: Ord + Copy> Best<K> {
     fn new(limit: usize) -> Self {
-        Self { limit, rows: BinaryHeap::new(), found: BTreeMap::new() }
+        Self { limit, rows: BinaryHeap::new() }
     }
 
     /// What a row must exceed to be among the best; None if any will do.
@@ -38,35 +37,30 @@ impl<K: Ord + Copy> Best<K> {
     fn offer(&mut self, key: K, place: Place) {
         if self.floor().is_none_or(|floor| key > floor) {
             self.rows.push(Reverse((key, place)));
-            if self.rows.len() > self.limit
-                && let Some(Reverse((_, worst))) = self.rows.pop()
-            {
-                self.found.remove(&worst);
+            if self.rows.len() > self.limit {
+                self.rows.pop();
             }
         }
     }
 
-    /// Reads the rows of the block at hand that are among the best.
-    fn fetch<S: Source>(&mut self, scan: &mut Scan<'_>, source: &mut S) -> Result<(), S::Error> {
-        let block = scan.block.block;
-        let here: Vec<u16> = self
-            .rows
-            .iter()
-            .map(|Reverse((_, place))| *place)
-            .filter(|place| place.0 == block)
-            .map(|place| place.1)
-            .collect();
-        if !here.is_empty() {
-            scan.load(source, Columns::ALL)?;
-            self.found.extend(here.iter().map(|row| ((block, *row), scan.block.found(usize::from(*row)))));
+    /// Reads the rows, best first, each block once.
+    fn read<S: Source>(
+        self,
+        scan: &mut Scan<'_>,
+        source: &mut S,
+        headers: &[Header],
+    ) -> Result<Vec<Found>, S::Error> {
+        let places: Vec<Place> =
+            self.rows.into_sorted_vec().into_iter().map(|Reverse((_, place))| place).collect();
+        let blocks: BTreeSet<i64> = places.iter().map(|place| place.0).collect();
+        let mut found = BTreeMap::new();
+        for header in headers.iter().filter(|header| blocks.contains(&header.block)) {
+            scan.block.open(header)?;
+            scan.load(source, Columns::ROWS)?;
+            let here = places.iter().filter(|place| place.0 == header.block);
+            found.extend(here.map(|place| (*place, scan.block.found(usize::from(place.1)))));
         }
-        Ok(())
-    }
-
-    /// The rows, best first.
-    fn finish(mut self) -> Vec<Found> {
-        let rows = self.rows.into_sorted_vec();
-        rows.into_iter().filter_map(|Reverse((_, place))| self.found.remove(&place)).collect()
+        Ok(places.iter().filter_map(|place| found.remove(place)).collect())
     }
 }
 
@@ -78,30 +72,25 @@ pub fn slowest<S: Source>(
     limit: usize,
 ) -> Result<Vec<Found>, S::Error> {
     let mut scan = Scan::of_outcomes(selection, RowOutcome::answered);
-    let mut best = Best::new(limit);
+    let mut best: Best<SlowKey> = Best::new(limit);
     let mut headers = source.headers()?;
-    headers.retain(|header| header.longest_ms.is_some() && scan.overlaps(header));
-    headers.sort_unstable_by_key(|header| Reverse((header.longest_ms, header.newest, header.block)));
+    headers.retain(|header| scan.may_have(header));
+    headers.sort_unstable_by_key(|header| Reverse((header.longest_answer_ms, header.newest, header.block)));
     for header in headers.iter().take_while(|_| limit > 0) {
-        let longest = header.longest_ms.unwrap_or(0);
-        let floor: Option<SlowKey> = best.floor();
-        if floor.is_some_and(|floor| longest < floor.0) {
-            break;
+        let longest = header.longest_answer_ms.unwrap_or(0);
+        if let Some(floor) = best.floor() {
+            if longest < floor.0 {
+                break;
+            }
+            if (longest, header.newest, header.max_id) < floor {
+                continue;
+            }
+            scan.at_least(floor.0);
         }
-        if floor.is_some_and(|floor| (longest, header.newest, header.max_id) < floor)
-            || !scan.select(source, header)?
-        {
+        if !scan.select(source, header)? {
             continue;
         }
-        scan.load(source, Columns::of(&[Column::Duration]))?;
-        let least = floor.map_or(0, |floor| u64::from(floor.0));
-        let most = after.map_or(u64::MAX, |after| u64::from(after.0));
-        let durations = scan.block.numbers(Column::Duration);
-        keep(&mut scan.rows, |row| (least..=most).contains(&durations[row]));
-        if scan.rows.is_empty() {
-            continue;
-        }
-        scan.load(source, Columns::of(&[Column::Id, Column::CreatedAt]))?;
+        scan.load(source, Columns::of(&[Column::Duration, Column::Id, Column::CreatedAt]))?;
         for row in &scan.rows {
             let at = usize::from(*row);
             #[expect(
@@ -114,12 +103,11 @@ pub fn slowest<S: Source>(
                 best.offer(key, (header.block, *row));
             }
         }
-        best.fetch(&mut scan, source)?;
     }
-    Ok(best.finish())
+    best.read(&mut scan, source, &headers)
 }
 
-/// Rows of the newest generation by id, highest first, below `before`.
+/// Rows by id, highest first, below `before`.
 pub fn newest<S: Source>(
     source: &mut S,
     selection: &Selection,
@@ -129,13 +117,7 @@ pub fn newest<S: Source>(
     let mut scan = Scan::new(selection);
     let mut best: Best<i64> = Best::new(limit);
     let mut headers = source.headers()?;
-    let generation = headers.iter().map(|header| header.generation).max();
-    let may_matter = |header: &Header| {
-        Some(header.generation) == generation
-            && before.is_none_or(|before| header.min_id < before)
-            && scan.overlaps(header)
-    };
-    headers.retain(may_matter);
+    headers.retain(|header| before.is_none_or(|before| header.min_id < before) && scan.may_have(header));
     // Rows that came late stand in later blocks, so the ids of blocks overlap.
     headers.sort_unstable_by_key(|header| Reverse((header.max_id, header.block)));
     for header in headers.iter().take_while(|_| limit > 0) {
@@ -152,9 +134,8 @@ pub fn newest<S: Source>(
                 best.offer(id, (header.block, *row));
             }
         }
-        best.fetch(&mut scan, source)?;
     }
-    Ok(best.finish())
+    best.read(&mut scan, source, &headers)
 }
 
 /// The newest failed attempt of a channel or model.
@@ -179,7 +160,7 @@ pub fn last_errors<S: Source>(
     let mut scan = Scan::of_outcomes(selection, |outcome| outcome == RowOutcome::Error);
     let (mut keys, mut last) = (Keys::new(by), BTreeMap::<usize, LastError>::new());
     let mut headers = source.headers()?;
-    headers.retain(|header| header.errors > 0 && scan.overlaps(header));
+    headers.retain(|header| scan.may_have(header));
     headers.sort_unstable_by_key(|header| Reverse((header.newest, header.block)));
     for header in &headers {
         scan.block.open(header)?;

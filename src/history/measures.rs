@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::block::{Column, Columns};
 use super::decode::{Decoded, place};
-use super::dictionary::Dictionary;
+use super::dictionary::{Dictionary, Texts};
 use super::distribution::{Distribution, Timing};
 use super::fact::RowOutcome;
 use crate::record::ChannelId;
@@ -30,6 +30,8 @@ pub(super) const MEASURED: Columns = Columns::of(&[
 pub struct Measures {
     /// Answered requests.
     pub requests: u64,
+    /// Answered requests whose stream broke.
+    pub stream_errors: u64,
     /// Failed attempts.
     pub errors: u64,
     /// Channel tests.
@@ -61,11 +63,12 @@ pub struct Measures {
 impl Measures {
     /// Adds the sums of a block, which has one exchange rate.
     pub(super) fn add(&mut self, sums: &Sums, quota_per_unit: f64) {
-        let (requests, slow, timed) = (sums.requests(), sums.counts >> 16 & 0xffff, sums.counts >> 32);
+        let [requests, slow, timed, broken] = [0, 16, 32, 48].map(|shift| sums.counts >> shift & 0xffff);
         let [duration_ms, first_token_ms, input, output, cache_read, cache_write, consumed, refunded] =
             sums.amounts;
         self.requests += requests;
         self.slow_requests += slow;
+        self.stream_errors += broken;
         self.errors += sums.errors;
         self.tests += sums.tests;
         for (total, number) in [
@@ -132,8 +135,8 @@ const SUMMED: [Column; 8] = [
 pub(super) struct Sums {
     /// Of [`SUMMED`].
     amounts: [u64; 8],
-    /// Answered requests, slow ones and those with a first token, in 16 bits each from the lowest: one addition
-    /// instead of three, and a block has no more rows.
+    /// Answered requests, slow ones, those with a first token and broken ones, in 16 bits each from the lowest: one
+    /// addition instead of four, and a block has no more rows.
     counts: u64,
     errors: u64,
     tests: u64,
@@ -199,7 +202,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    fn of(outcome: RowOutcome) -> Self {
+    pub(super) fn of(outcome: RowOutcome) -> Self {
         match outcome {
             RowOutcome::Success | RowOutcome::StreamError | RowOutcome::ClientGone => Self::Answer,
             RowOutcome::Settlement | RowOutcome::Refund => Self::Money,
@@ -208,6 +211,11 @@ impl Effect {
             RowOutcome::Other => Self::Nothing,
         }
     }
+}
+
+/// What an answered row adds to [`Sums::counts`] by its outcome.
+fn counts(outcome: RowOutcome) -> u64 {
+    1 | u64::from(outcome == RowOutcome::StreamError) << 48
 }
 
 /// Duration, and time to the first token.
@@ -224,7 +232,8 @@ pub(super) struct Row {
 /// The columns of a block that sums are made of.
 #[derive(Debug)]
 pub(super) struct Lanes<'a> {
-    effects: Vec<Effect>,
+    /// Of each tag, with what it adds to [`Sums::counts`].
+    effects: Vec<(Effect, u64)>,
     tags: &'a [u64],
     columns: [&'a [u64]; 8],
     slow_over_ms: u64,
@@ -234,7 +243,7 @@ impl<'a> Lanes<'a> {
     /// Of a block that has [`MEASURED`] loaded.
     pub(super) fn new(block: &'a Decoded, slow_over_ms: u32) -> Self {
         Self {
-            effects: block.tags.iter().map(|tag| Effect::of(tag.outcome)).collect(),
+            effects: block.tags.iter().map(|tag| (Effect::of(tag.outcome), counts(tag.outcome))).collect(),
             tags: block.numbers(Column::TagOf),
             columns: SUMMED.map(|column| block.numbers(column)),
             slow_over_ms: u64::from(slow_over_ms),
@@ -243,7 +252,7 @@ impl<'a> Lanes<'a> {
 
     #[inline]
     pub(super) fn effect(&self, row: usize) -> Effect {
-        self.effects[place(self.tags[row])]
+        self.effects[place(self.tags[row])].0
     }
 
     /// The times of an answered request.
@@ -258,7 +267,8 @@ impl<'a> Lanes<'a> {
     pub(super) fn row(&self, row: usize) -> Row {
         let amounts = self.columns.map(|column| column[row]);
         let (slow, timed) = (u64::from(amounts[0] > self.slow_over_ms), u64::from(amounts[1] > 0));
-        Row { effect: self.effect(row), amounts, counts: 1 | slow << 16 | timed << 32 }
+        let (effect, counts) = self.effects[place(self.tags[row])];
+        Row { effect, amounts, counts: counts | slow << 16 | timed << 32 }
     }
 }
 
@@ -330,18 +340,27 @@ impl Keys {
 
     /// The number for each entry of the dimension's dictionary in a block.
     pub(super) fn numbers(&mut self, block: &Decoded) -> Vec<usize> {
-        let (routes, callers) = (block.routes.iter(), block.callers.iter());
+        let known: Vec<usize> = match self.dimension {
+            Dimension::Channel => block.channels.iter().map(|id| self.number(&id.to_le_bytes())).collect(),
+            Dimension::Model => self.names(&block.models),
+            Dimension::User => self.names(&block.usernames),
+        };
         match self.dimension {
-            Dimension::Channel => routes.map(|route| self.number(&route.channel_id.to_le_bytes())).collect(),
-            Dimension::Model => {
-                let name = |number: u16| block.models.get(usize::from(number)).as_bytes();
-                routes.map(|route| self.number(name(route.model))).collect()
+            Dimension::Channel => {
+                block.routes.iter().map(|route| known[usize::from(route.channel)]).collect()
             }
-            Dimension::User => {
-                let name = |number: u16| block.usernames.get(usize::from(number)).as_bytes();
-                callers.map(|caller| self.number(name(caller.username))).collect()
-            }
+            Dimension::Model => block.routes.iter().map(|route| known[usize::from(route.model)]).collect(),
+            Dimension::User => block.callers.iter().map(|by| known[usize::from(by.username)]).collect(),
         }
+    }
+
+    fn names(&mut self, texts: &Texts) -> Vec<usize> {
+        (0..texts.len()).map(|number| self.number(texts.get(number).as_bytes())).collect()
+    }
+
+    /// The bytes of the value with a number, none for the rest.
+    pub(super) fn key(&self, number: usize) -> &[u8] {
+        self.known.get(number).unwrap_or_default()
     }
 
     /// The value with a number.

@@ -13,26 +13,37 @@
 //! | the slowest answered requests | [`slowest`] |
 //! | rows by id, newest first | [`newest`] |
 //! | the newest failed attempt of each channel or model | [`last_errors`] |
+//! | every row, as far as limits need it | [`entries`] |
+//! | who the sum of a measure comes from | [`contributors`] |
 
 mod block;
 mod build;
+mod contributors;
 mod decode;
 mod dictionary;
 mod distribution;
+mod entry;
 mod fact;
 mod listing;
+mod measure;
 mod measures;
+mod merge;
 mod numbers;
 mod overview;
 mod scan;
+mod sketch;
 mod trend;
 
-pub use block::{Block, Column, Columns, Header, MAX_ROWS, Sink, Source};
-pub use build::{BlockBuilder, merge, mergeable};
+pub use block::{Block, Column, Columns, Header, MAX_ROWS, Outcomes, Sink, Source};
+pub use build::BlockBuilder;
+pub use contributors::{Contributor, contributors};
 pub use distribution::Distribution;
+pub use entry::{Entry, entries};
 pub use fact::{Fact, Filter, Found, RowOutcome, Selection};
 pub use listing::{LastError, SlowKey, last_errors, newest, slowest};
+pub use measure::Measure;
 pub use measures::{Dimension, Group, Groups, Measures};
+pub use merge::{merge, mergeable};
 pub use overview::{Overview, overview};
 pub use trend::{Step, Steps, trend};
 

@@ -82,6 +82,14 @@ pub(super) fn decode(bytes: &[u8], rows: usize, out: &mut Vec<u64>) -> Result<()
     Ok(())
 }
 
+/// Unpacks `rows` values from the front of `bytes`, and takes them off.
+pub(super) fn decode_front(bytes: &mut &[u8], rows: usize, out: &mut Vec<u64>) -> Result<(), &'static str> {
+    let width = bytes.first().map_or(0, |width| usize::from(*width));
+    let (column, rest) = bytes.split_at_checked(HEAD + rows * width).ok_or("a column is cut short")?;
+    *bytes = rest;
+    decode(column, rows, out)
+}
+
 fn spread(data: &[u8], width: u8, rows: usize, out: &mut Vec<u64>, value: impl Fn(u64) -> u64) {
     match width {
         0 => out.resize(rows, value(0)),

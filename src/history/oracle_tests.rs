@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{
-    Block, BlockBuilder, Dimension, Filter, Found, Group, Measures, RowOutcome, Selection, Source, Steps,
-    last_errors, newest, overview, slowest, trend,
+    Block, BlockBuilder, Contributor, Dimension, Entry, Fact, Filter, Found, Group, Measure, Measures,
+    RowOutcome, Selection, Source, Steps, contributors, entries, last_errors, newest, overview, slowest,
+    trend,
 };
 use crate::record::ErrorType;
 
@@ -32,16 +33,16 @@ fn row() -> impl Strategy<Value = Found> {
     )
         .prop_map(
             |((created_at, kind, outcome, channel_id), texts, times, amounts, (status_code, upstream))| {
-                Found {
+                let fact = Fact {
                     id: 0,
                     created_at,
                     kind,
                     outcome,
                     channel_id,
-                    model: texts.0,
-                    group: texts.1,
-                    username: texts.2,
-                    token_name: texts.3,
+                    model: texts.0.into(),
+                    group: texts.1.into(),
+                    username: texts.2.into(),
+                    token_name: texts.3.into(),
                     stream: texts.4,
                     retried: texts.5,
                     duration_ms: times.0,
@@ -54,30 +55,28 @@ fn row() -> impl Strategy<Value = Found> {
                     refunded: amounts.5,
                     status_code,
                     error_type: if upstream { ErrorType::UpstreamError } else { ErrorType::Other },
-                    quota_per_unit: 500_000.0,
-                    generation: 1,
-                }
+                };
+                Found { fact, quota_per_unit: 500_000.0 }
             },
         )
 }
 
-/// Up to `most` rows in the order in which they are read: some come late, the rate of the dollar changes, the table
-/// is wiped.
+/// Up to `most` rows in the order in which they are read: some come late, the rate of the dollar changes, and
+/// for a while there are none.
 pub(crate) fn rows(most: usize) -> impl Strategy<Value = Vec<Found>> {
     let rows = prop::collection::vec((row(), 0..30usize), 1..most);
-    (rows, 0..most * 2, 0..most * 2).prop_map(|(rows, wiped_at, dearer_at)| {
+    (rows, 0..most * 2, 0..most * 2).prop_map(|(rows, paused_at, dearer_at)| {
         let mut rows: Vec<(usize, Found)> = rows
             .into_iter()
             .enumerate()
             .map(|(at, (mut row, late))| {
-                row.generation = if at < wiped_at { 1 } else { 2 };
-                row.id = i64::try_from(if at < wiped_at { at } else { at - wiped_at }).unwrap() * 3 - 5;
-                row.created_at += i64::from(row.generation == 2) * 1000 - 300;
+                row.fact.id = i64::try_from(at).unwrap() * 3 - 5;
+                row.fact.created_at += i64::from(at >= paused_at) * 1000 - 300;
                 row.quota_per_unit = if at < dearer_at { 500_000.0 } else { 7.0 };
                 (if late > 25 { at + late } else { at }, row)
             })
             .collect();
-        rows.sort_by_key(|(at, row)| (row.generation, *at));
+        rows.sort_by_key(|(at, _)| *at);
         rows.into_iter().map(|(_, row)| row).collect()
     })
 }
@@ -85,8 +84,7 @@ pub(crate) fn rows(most: usize) -> impl Strategy<Value = Vec<Found>> {
 /// The rows as blocks.
 pub(crate) fn pack(builder: &mut BlockBuilder, rows: &[Found]) -> Vec<Block> {
     for row in rows {
-        builder.set_generation(row.generation);
-        builder.push(&row.fact(), row.quota_per_unit);
+        builder.push(&row.fact, row.quota_per_unit);
     }
     builder.take()
 }
@@ -146,28 +144,28 @@ pub(crate) fn question() -> impl Strategy<Value = Question> {
 }
 
 fn selects(selection: &Selection, row: &Found) -> bool {
-    fn one<T: PartialEq>(list: &[T], value: &T) -> bool {
-        list.is_empty() || list.contains(value)
+    fn one<T: PartialEq<V>, V>(list: &[T], value: &V) -> bool {
+        list.is_empty() || list.iter().any(|item| item == value)
     }
     let filter = &selection.filter;
-    selection.from <= row.created_at
-        && row.created_at < selection.to
-        && one(&filter.channels, &row.channel_id)
-        && one(&filter.models, &row.model)
-        && one(&filter.groups, &row.group)
-        && one(&filter.usernames, &row.username)
-        && one(&filter.token_names, &row.token_name)
-        && one(&filter.kinds, &row.kind)
-        && one(&filter.outcomes, &row.outcome)
-        && filter.min_duration_ms.is_none_or(|least| row.duration_ms >= least)
-        && filter.stream.is_none_or(|stream| row.stream == stream)
+    selection.from <= row.fact.created_at
+        && row.fact.created_at < selection.to
+        && one(&filter.channels, &row.fact.channel_id)
+        && one(&filter.models, &row.fact.model)
+        && one(&filter.groups, &row.fact.group)
+        && one(&filter.usernames, &row.fact.username)
+        && one(&filter.token_names, &row.fact.token_name)
+        && one(&filter.kinds, &row.fact.kind)
+        && one(&filter.outcomes, &row.fact.outcome)
+        && filter.min_duration_ms.is_none_or(|least| row.fact.duration_ms >= least)
+        && filter.stream.is_none_or(|stream| row.fact.stream == stream)
 }
 
 fn group(by: Dimension, row: &Found) -> Group {
     match by {
-        Dimension::Model => Group::Name(row.model.clone()),
-        Dimension::Channel => Group::Channel(row.channel_id),
-        Dimension::User => Group::Name(row.username.clone()),
+        Dimension::Model => Group::Name(row.fact.model.to_string()),
+        Dimension::Channel => Group::Channel(row.fact.channel_id),
+        Dimension::User => Group::Name(row.fact.username.to_string()),
     }
 }
 
@@ -178,32 +176,39 @@ fn sum<'a>(what: &'a [&Found], of: impl Fn(&Found) -> u64 + 'a) -> u64 {
 /// Compares measures with the rows that they are said to be of.
 fn compare(found: &Measures, rows: &[&Found], percentiles: bool) {
     let of = |pick: fn(&RowOutcome) -> bool| -> Vec<&Found> {
-        rows.iter().filter(|row| pick(&row.outcome)).copied().collect()
+        rows.iter().filter(|row| pick(&row.fact.outcome)).copied().collect()
     };
     let answered = of(|outcome| outcome.answered());
     let paid =
         of(|outcome| outcome.answered() || matches!(outcome, RowOutcome::Settlement | RowOutcome::Refund));
     assert_eq!(found.requests, answered.len() as u64);
+    assert_eq!(found.stream_errors, of(|outcome| *outcome == RowOutcome::StreamError).len() as u64);
     assert_eq!(found.errors, of(|outcome| *outcome == RowOutcome::Error).len() as u64);
     assert_eq!(found.tests, of(|outcome| *outcome == RowOutcome::Test).len() as u64);
-    assert_eq!(found.input_tokens, sum(&answered, |row| row.input_tokens));
-    assert_eq!(found.output_tokens, sum(&answered, |row| row.output_tokens));
-    assert_eq!(found.cache_read_tokens, sum(&answered, |row| row.cache_read_tokens));
-    assert_eq!(found.cache_write_tokens, sum(&answered, |row| row.cache_write_tokens));
-    assert_eq!(found.quota_consumed, sum(&paid, |row| row.consumed));
-    assert_eq!(found.quota_refunded, sum(&paid, |row| row.refunded));
-    assert_eq!(found.slow_requests, sum(&answered, |row| u64::from(row.duration_ms > SLOW_OVER_MS)));
+    assert_eq!(found.input_tokens, sum(&answered, |row| row.fact.input_tokens));
+    assert_eq!(found.output_tokens, sum(&answered, |row| row.fact.output_tokens));
+    assert_eq!(found.cache_read_tokens, sum(&answered, |row| row.fact.cache_read_tokens));
+    assert_eq!(found.cache_write_tokens, sum(&answered, |row| row.fact.cache_write_tokens));
+    assert_eq!(found.quota_consumed, sum(&paid, |row| row.fact.consumed));
+    assert_eq!(found.quota_refunded, sum(&paid, |row| row.fact.refunded));
+    assert_eq!(found.slow_requests, sum(&answered, |row| u64::from(row.fact.duration_ms > SLOW_OVER_MS)));
     // Sums of whole numbers stop at their limit, within a block already.
     if found.quota_consumed < u64::MAX && found.quota_refunded < u64::MAX {
         for (usd, exact) in [
-            (found.cost_usd, paid.iter().map(|row| row.cost_usd()).sum::<f64>()),
-            (found.cost_refunded_usd, paid.iter().map(|row| row.cost_refunded_usd()).sum()),
+            (
+                found.cost_usd,
+                paid.iter().map(|row| row.fact.consumed as f64 / row.quota_per_unit).sum::<f64>(),
+            ),
+            (
+                found.cost_refunded_usd,
+                paid.iter().map(|row| row.fact.refunded as f64 / row.quota_per_unit).sum(),
+            ),
         ] {
             assert!((usd - exact).abs() <= exact.abs() * 1e-9, "{usd} for {exact}");
         }
     }
-    let durations: Vec<u32> = answered.iter().map(|row| row.duration_ms).collect();
-    let first: Vec<u32> = answered.iter().filter_map(|row| row.first_token_ms).collect();
+    let durations: Vec<u32> = answered.iter().map(|row| row.fact.duration_ms).collect();
+    let first: Vec<u32> = answered.iter().filter_map(|row| row.fact.first_token_ms).collect();
     for (found, mut exact) in [(&found.duration, durations), (&found.first_token, first)] {
         exact.sort_unstable();
         assert_eq!(found.count(), exact.len() as u64);
@@ -224,7 +229,7 @@ fn compare(found: &Measures, rows: &[&Found], percentiles: bool) {
 
 fn compare_groups(found: &super::Groups, rows: &[&Found], by: Dimension, percentiles: bool) {
     let mut expected: BTreeMap<Group, Vec<&Found>> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.outcome != RowOutcome::Other) {
+    for row in rows.iter().filter(|row| row.fact.outcome != RowOutcome::Other) {
         expected.entry(group(by, row)).or_default().push(row);
     }
     assert!(found.keys().eq(expected.keys()), "{:?} for {:?}", found.keys(), expected.keys());
@@ -238,6 +243,10 @@ pub(crate) fn check<S: Source<Error: std::fmt::Debug>>(source: &mut S, rows: &[F
     let Question { selection, by, steps, page } = question;
     let selected: Vec<&Found> = rows.iter().filter(|row| selects(selection, row)).collect();
 
+    assert!(rows.iter().all(|row| selection.selects(&row.fact) == selects(selection, row)));
+    check_entries(source, &selected, selection);
+    check_contributors(source, &selected, selection, *page);
+
     let answer = overview(source, selection, SLOW_OVER_MS).unwrap();
     compare(&answer.totals, &selected, true);
     compare_groups(&answer.by_model, &selected, Dimension::Model, true);
@@ -250,8 +259,9 @@ pub(crate) fn check<S: Source<Error: std::fmt::Debug>>(source: &mut S, rows: &[F
     );
 
     let mut expected: BTreeMap<i64, Vec<&Found>> = BTreeMap::new();
-    for row in selected.iter().filter(|row| row.outcome != RowOutcome::Other) {
-        let start = (row.created_at - steps.offset).div_euclid(steps.seconds) * steps.seconds + steps.offset;
+    for row in selected.iter().filter(|row| row.fact.outcome != RowOutcome::Other) {
+        let start =
+            (row.fact.created_at - steps.offset).div_euclid(steps.seconds) * steps.seconds + steps.offset;
         expected.entry(start).or_default().push(row);
     }
     for by in [None, Some(*by)] {
@@ -267,23 +277,22 @@ pub(crate) fn check<S: Source<Error: std::fmt::Debug>>(source: &mut S, rows: &[F
     }
 
     let mut expected: Vec<Found> =
-        selected.iter().filter(|row| row.outcome.answered()).map(|row| (*row).clone()).collect();
-    let key = |row: &Found| (row.duration_ms, row.created_at, row.id);
+        selected.iter().filter(|row| row.fact.outcome.answered()).map(|row| (*row).clone()).collect();
+    let key = |row: &Found| (row.fact.duration_ms, row.fact.created_at, row.fact.id);
     expected.sort_by_key(|row| std::cmp::Reverse(key(row)));
     let pages = pages(|last| slowest(source, selection, last.map(key), *page).unwrap(), *page);
     assert_eq!(pages, expected);
 
-    let generation = rows.iter().map(|row| row.generation).max();
-    let mut expected: Vec<Found> =
-        selected.iter().filter(|row| Some(row.generation) == generation).map(|row| (*row).clone()).collect();
-    expected.sort_by_key(|row| std::cmp::Reverse(row.id));
-    let pages = self::pages(|last| newest(source, selection, last.map(|row| row.id), *page).unwrap(), *page);
+    let mut expected: Vec<Found> = selected.iter().map(|row| (*row).clone()).collect();
+    expected.sort_by_key(|row| std::cmp::Reverse(row.fact.id));
+    let pages =
+        self::pages(|last| newest(source, selection, last.map(|row| row.fact.id), *page).unwrap(), *page);
     assert_eq!(pages, expected);
 
     let mut expected: BTreeMap<Group, &Found> = BTreeMap::new();
-    for row in selected.iter().filter(|row| row.outcome == RowOutcome::Error) {
+    for row in selected.iter().filter(|row| row.fact.outcome == RowOutcome::Error) {
         let last = expected.entry(group(*by, row)).or_insert(row);
-        if (row.created_at, row.id) > (last.created_at, last.id) {
+        if (row.fact.created_at, row.fact.id) > (last.fact.created_at, last.fact.id) {
             *last = row;
         }
     }
@@ -293,8 +302,49 @@ pub(crate) fn check<S: Source<Error: std::fmt::Debug>>(source: &mut S, rows: &[F
         let found = answer[&group];
         assert_eq!(
             (found.id, found.created_at, found.status_code, found.error_type),
-            (row.id, row.created_at, row.status_code, row.error_type)
+            (row.fact.id, row.fact.created_at, row.fact.status_code, row.fact.error_type)
         );
+    }
+}
+
+/// Compares what limits ask for.
+fn check_entries<S: Source<Error: std::fmt::Debug>>(
+    source: &mut S,
+    selected: &[&Found],
+    selection: &Selection,
+) {
+    let key = |entry: &Entry<'_>| format!("{entry:?}");
+    let mut expected: Vec<String> =
+        selected.iter().map(|row| key(&Entry::of(&row.fact, row.quota_per_unit))).collect();
+    expected.sort();
+    let mut found = Vec::new();
+    entries(source, selection.from, selection.to, &selection.filter, &mut |entry| found.push(key(entry)))
+        .unwrap();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+fn check_contributors<S: Source<Error: std::fmt::Debug>>(
+    source: &mut S,
+    selected: &[&Found],
+    selection: &Selection,
+    limit: usize,
+) {
+    for measure in Measure::ALL {
+        let mut sums: BTreeMap<(i64, String, String), i128> = BTreeMap::new();
+        for row in selected {
+            let fact = &row.fact;
+            let triple = (fact.channel_id, fact.model.to_string(), fact.username.to_string());
+            *sums.entry(triple).or_default() += measure.of(&Entry::of(fact, row.quota_per_unit));
+        }
+        let mut expected: Vec<Contributor> = sums
+            .into_iter()
+            .filter(|(_, sum)| *sum > 0)
+            .map(|((channel_id, model, username), sum)| Contributor { channel_id, model, username, sum })
+            .collect();
+        expected.sort_by_key(|contributor| std::cmp::Reverse(contributor.sum));
+        expected.truncate(limit);
+        assert_eq!(contributors(source, selection, measure, limit).unwrap(), expected);
     }
 }
 

@@ -35,14 +35,26 @@ impl Tally {
         Self { keys: Keys::new(dimension), measures: Vec::new() }
     }
 
-    /// Adds sums to a group; says where its measures are.
-    fn add(&mut self, key: &[u8], sums: &Sums, quota_per_unit: f64) -> usize {
-        let number = self.keys.number(key);
-        if number >= self.measures.len() {
-            self.measures.resize_with(number + 1, Measures::default);
-        }
-        self.measures[number].add(sums, quota_per_unit);
-        number
+    /// Adds the sums of one block's groups; says where the measures of each are. Nothing is remembered of a group
+    /// without rows.
+    fn add_all<'a>(
+        &mut self,
+        groups: &[Sums],
+        key: impl Fn(usize) -> &'a [u8],
+        quota_per_unit: f64,
+    ) -> Vec<usize> {
+        let add = |(at, sums): (usize, &Sums)| {
+            if sums.is_empty() {
+                return 0;
+            }
+            let number = self.keys.number(key(at));
+            if number >= self.measures.len() {
+                self.measures.resize_with(number + 1, Measures::default);
+            }
+            self.measures[number].add(sums, quota_per_unit);
+            number
+        };
+        groups.iter().enumerate().map(add).collect()
     }
 
     fn groups(self) -> Groups {
@@ -62,7 +74,7 @@ pub fn overview<S: Source>(
     let mut totals = Measures::default();
     let [mut models, mut channels, mut users] =
         [Dimension::Model, Dimension::Channel, Dimension::User].map(Tally::new);
-    let (mut by_route, mut by_user, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut by_route, mut by_user) = (Vec::new(), Vec::new());
     for header in source.headers()? {
         if !scan.select(source, &header)? {
             continue;
@@ -91,30 +103,25 @@ pub fn overview<S: Source>(
 
         let rate = block.quota_per_unit;
         let mut all = Sums::default();
-        places.clear();
+        let mut by_model = vec![Sums::default(); block.models.len()];
+        let mut by_channel = vec![Sums::default(); block.channels.len()];
         for (route, sums) in block.routes.iter().zip(&by_route) {
-            if sums.is_empty() {
-                places.push((0, 0));
-                continue;
-            }
             all.merge(sums);
-            let model = block.models.get(usize::from(route.model)).as_bytes();
-            places.push((
-                models.add(model, sums, rate),
-                channels.add(&route.channel_id.to_le_bytes(), sums, rate),
-            ));
+            by_model[usize::from(route.model)].merge(sums);
+            by_channel[usize::from(route.channel)].merge(sums);
         }
         totals.add(&all, rate);
-        for (name, sums) in by_user.iter().enumerate().filter(|(_, sums)| !sums.is_empty()) {
-            users.add(block.usernames.get(name).as_bytes(), sums, rate);
-        }
+        let model_places = models.add_all(&by_model, |at| block.models.get(at).as_bytes(), rate);
+        let channel_keys: Vec<[u8; 8]> = block.channels.iter().map(|id| id.to_le_bytes()).collect();
+        let channel_places = channels.add_all(&by_channel, |at| &channel_keys[at], rate);
+        users.add_all(&by_user, |at| block.usernames.get(at).as_bytes(), rate);
 
         for row in scan.rows.iter().map(|row| usize::from(*row)) {
             if lanes.effect(row) == Effect::Answer {
                 let times = lanes.times(row);
-                let (model, channel) = places[place(routes[row])];
-                models.measures[model].time(times);
-                channels.measures[channel].time(times);
+                let route = block.routes[place(routes[row])];
+                models.measures[model_places[usize::from(route.model)]].time(times);
+                channels.measures[channel_places[usize::from(route.channel)]].time(times);
             }
         }
     }

@@ -2,28 +2,39 @@
 
 use super::Source;
 use super::block::{Column, Columns, Header};
-use super::decode::{Decoded, place};
+use super::decode::{Decoded, Route, place};
+use super::dictionary::Texts;
 use super::fact::{RowOutcome, Selection};
+use super::sketch::{self, Key};
+use crate::record::ChannelId;
 
 /// Alternatives in order, or anything.
 #[derive(Debug)]
 struct Choice<T>(Option<Vec<T>>);
 
-impl<T: Ord> Choice<T> {
+impl<T: Ord + Copy> Choice<T> {
     fn of(alternatives: impl Iterator<Item = T>) -> Self {
         let mut alternatives: Vec<T> = alternatives.collect();
         alternatives.sort_unstable();
         Self((!alternatives.is_empty()).then_some(alternatives))
     }
 
-    fn accepts(&self, value: &T) -> bool {
-        self.0.as_ref().is_none_or(|accepted| accepted.binary_search(value).is_ok())
+    fn accepts(&self, value: T) -> bool {
+        self.0.as_ref().is_none_or(|accepted| accepted.binary_search(&value).is_ok())
     }
 
     fn is_any(&self) -> bool {
         self.0.is_none()
     }
+
+    /// The keys of all alternatives; None if anything will do.
+    fn keys(&self, key: impl Fn(T) -> Key) -> Option<Vec<Key>> {
+        Some(self.0.as_ref()?.iter().map(|value| key(*value)).collect())
+    }
 }
+
+/// More alternatives than these are not looked for in sketches.
+const MOST_KEYS: usize = 256;
 
 /// What can be said of a whole block.
 enum Verdict {
@@ -41,11 +52,13 @@ pub(super) struct Scan<'a> {
     stream: Option<bool>,
     kinds: Choice<u8>,
     outcomes: Choice<RowOutcome>,
-    channels: Choice<i64>,
+    channels: Choice<ChannelId>,
     models: Choice<&'a str>,
     groups: Choice<&'a str>,
     usernames: Choice<&'a str>,
     token_names: Choice<&'a str>,
+    /// Of each of these lists a block must have one.
+    keys: Vec<Vec<Key>>,
     /// The block last selected from.
     pub(super) block: Decoded,
     /// Its selected rows.
@@ -69,7 +82,7 @@ impl<'a> Scan<'a> {
             .filter(|outcome| wanted(*outcome) && (asked.is_empty() || asked.contains(outcome)))
             .collect();
         outcomes.sort_unstable();
-        Self {
+        let mut scan = Self {
             from: selection.from,
             to: selection.to,
             min_duration_ms: u64::from(filter.min_duration_ms.unwrap_or(0)),
@@ -81,31 +94,81 @@ impl<'a> Scan<'a> {
             groups: texts(&filter.groups),
             usernames: texts(&filter.usernames),
             token_names: texts(&filter.token_names),
+            keys: Vec::new(),
             block: Decoded::default(),
             rows: Vec::new(),
             accepted: Vec::new(),
-        }
+        };
+        scan.keys = scan.keys();
+        scan
     }
 
-    /// Whether a block may hold rows of the window.
-    pub(super) fn overlaps(&self, header: &Header) -> bool {
-        header.newest >= self.from && header.oldest < self.to
+    /// What a block must have for a look at more than its sketch.
+    fn keys(&self) -> Vec<Vec<Key>> {
+        let (channels, models) = (self.channels.keys(Key::channel), self.models.keys(Key::model));
+        let pair = channels.as_ref().zip(models.as_ref());
+        let routes = pair.filter(|(channels, models)| channels.len() * models.len() <= MOST_KEYS);
+        let routes = routes.map(|(channels, models)| {
+            channels.iter().flat_map(|channel| models.iter().map(|model| channel.and(*model))).collect()
+        });
+        let callers = [
+            self.usernames.keys(Key::username),
+            self.groups.keys(Key::group),
+            self.token_names.keys(Key::token_name),
+        ];
+        let with_outcomes = |keys: Vec<Key>| -> Vec<Key> {
+            match &self.outcomes.0 {
+                Some(outcomes) if !outcomes.contains(&RowOutcome::Success) => {
+                    keys.iter().flat_map(|key| outcomes.iter().map(|outcome| key.with(*outcome))).collect()
+                }
+                _ => keys,
+            }
+        };
+        // Of very many alternatives one is always there, or seems to be.
+        let few = |keys: &Vec<Key>| keys.len() <= MOST_KEYS;
+        let all = [routes, channels, models].into_iter().chain(callers).flatten();
+        all.map(with_outcomes).filter(few).collect()
+    }
+
+    /// From here on, only rows that took so many milliseconds are wanted.
+    pub(super) fn at_least(&mut self, milliseconds: u32) {
+        self.min_duration_ms = self.min_duration_ms.max(milliseconds.into());
+    }
+
+    /// Whether a block may hold any of the rows, by what its header says.
+    pub(super) fn may_have(&self, header: &Header) -> bool {
+        let outcomes = self.outcomes.0.as_ref();
+        header.newest >= self.from
+            && header.oldest < self.to
+            && u64::from(header.longest_ms) >= self.min_duration_ms
+            && outcomes.is_none_or(|wanted| wanted.iter().any(|outcome| header.outcomes.has(*outcome)))
     }
 
     /// Turns to a block and finds its rows. False if there are none, which mostly takes no more than a look at its
-    /// dictionaries.
+    /// sketch or its dictionaries.
     pub(super) fn select<S: Source>(&mut self, source: &mut S, header: &Header) -> Result<bool, S::Error> {
         self.rows.clear();
-        if !self.overlaps(header) {
+        if !self.may_have(header) {
             return Ok(false);
         }
         self.block.open(header)?;
         #[expect(clippy::cast_possible_truncation, reason = "open refuses blocks of more rows")]
         self.rows.extend(0..header.rows as u16);
-        Ok(self.by_route(source)? && self.by_caller(source)? && self.by_tag(source)? && {
-            self.by_numbers(source, header)?;
-            !self.rows.is_empty()
-        })
+        // The cheapest first: columns of numbers are short and need no dictionary.
+        Ok(self.by_sketch(source)?
+            && self.by_numbers(source, header)?
+            && self.by_tag(source)?
+            && self.by_route(source)?
+            && self.by_caller(source)?)
+    }
+
+    fn by_sketch<S: Source>(&mut self, source: &mut S) -> Result<bool, S::Error> {
+        if self.keys.is_empty() {
+            return Ok(true);
+        }
+        self.block.load(source, Columns::of(&[Column::Sketch]))?;
+        let sketch = &self.block.sketch;
+        Ok(self.keys.iter().all(|keys| keys.iter().any(|key| sketch::may_have(sketch, *key))))
     }
 
     fn by_route<S: Source>(&mut self, source: &mut S) -> Result<bool, S::Error> {
@@ -113,11 +176,13 @@ impl<'a> Scan<'a> {
             return Ok(true);
         }
         self.block.load(source, Columns::of(&[Column::Routes]))?;
+        let block = &self.block;
+        let channels: Vec<bool> = block.channels.iter().map(|id| self.channels.accepts(*id)).collect();
+        let models = accepted(&self.models, &block.models);
+        let accepts =
+            |route: &Route| channels[usize::from(route.channel)] && models[usize::from(route.model)];
         self.accepted.clear();
-        for route in &self.block.routes {
-            let model = self.block.models.get(usize::from(route.model));
-            self.accepted.push(self.channels.accepts(&route.channel_id) && self.models.accepts(&model));
-        }
+        self.accepted.extend(block.routes.iter().map(accepts));
         self.by_dictionary(source, Column::RouteOf)
     }
 
@@ -126,14 +191,16 @@ impl<'a> Scan<'a> {
             return Ok(true);
         }
         self.block.load(source, Columns::of(&[Column::Callers]))?;
+        let block = &self.block;
+        let usernames = accepted(&self.usernames, &block.usernames);
+        let groups = accepted(&self.groups, &block.groups);
+        let token_names = accepted(&self.token_names, &block.token_names);
         self.accepted.clear();
-        for caller in &self.block.callers {
-            self.accepted.push(
-                self.usernames.accepts(&self.block.usernames.get(usize::from(caller.username)))
-                    && self.groups.accepts(&self.block.groups.get(usize::from(caller.group)))
-                    && self.token_names.accepts(&self.block.token_names.get(usize::from(caller.token_name))),
-            );
-        }
+        self.accepted.extend(block.callers.iter().map(|caller| {
+            usernames[usize::from(caller.username)]
+                && groups[usize::from(caller.group)]
+                && token_names[usize::from(caller.token_name)]
+        }));
         self.by_dictionary(source, Column::CallerOf)
     }
 
@@ -145,8 +212,8 @@ impl<'a> Scan<'a> {
         self.accepted.clear();
         for tag in &self.block.tags {
             self.accepted.push(
-                self.kinds.accepts(&tag.kind)
-                    && self.outcomes.accepts(&tag.outcome)
+                self.kinds.accepts(tag.kind)
+                    && self.outcomes.accepts(tag.outcome)
                     && self.stream.is_none_or(|stream| stream == tag.stream),
             );
         }
@@ -172,7 +239,7 @@ impl<'a> Scan<'a> {
         Ok(!self.rows.is_empty())
     }
 
-    fn by_numbers<S: Source>(&mut self, source: &mut S, header: &Header) -> Result<(), S::Error> {
+    fn by_numbers<S: Source>(&mut self, source: &mut S, header: &Header) -> Result<bool, S::Error> {
         if header.oldest < self.from || header.newest >= self.to {
             self.block.load(source, Columns::of(&[Column::CreatedAt]))?;
             let window = self.from..self.to;
@@ -183,7 +250,7 @@ impl<'a> Scan<'a> {
             let durations = self.block.numbers(Column::Duration);
             keep(&mut self.rows, |row| durations[row] >= self.min_duration_ms);
         }
-        Ok(())
+        Ok(!self.rows.is_empty())
     }
 
     /// Loads further columns of the block.
@@ -192,8 +259,13 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// Whether each text is among the accepted ones.
+fn accepted(choice: &Choice<&str>, texts: &Texts) -> Vec<bool> {
+    (0..texts.len()).map(|number| choice.accepts(texts.get(number))).collect()
+}
+
 /// Keeps the rows that pass, without a branch for each.
-pub(super) fn keep(rows: &mut Vec<u16>, passes: impl Fn(usize) -> bool) {
+fn keep(rows: &mut Vec<u16>, passes: impl Fn(usize) -> bool) {
     let mut kept = 0;
     for at in 0..rows.len() {
         let row = rows[at];

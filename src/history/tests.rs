@@ -15,10 +15,10 @@ fn fact(id: i64) -> Fact<'static> {
         kind: 2,
         outcome: RowOutcome::Success,
         channel_id: 1,
-        model: "m",
-        group: "g",
-        username: "u",
-        token_name: "t",
+        model: "m".into(),
+        group: "g".into(),
+        username: "u".into(),
+        token_name: "t".into(),
         stream: false,
         retried: false,
         duration_ms: 1000,
@@ -40,7 +40,7 @@ fn everything() -> Selection {
 
 /// Packs rows in batches of the sizes given, over and over.
 fn memory(rows: &[Found], batches: &[usize], merging: bool) -> Memory {
-    let (mut memory, mut builder, mut rest) = (Memory::default(), BlockBuilder::new(1), rows);
+    let (mut memory, mut builder, mut rest) = (Memory::default(), BlockBuilder::default(), rows);
     for size in batches.iter().cycle() {
         let (batch, later) = rest.split_at((*size).min(rest.len()));
         memory.append(pack(&mut builder, batch), merging);
@@ -96,13 +96,17 @@ fn ask_everything(memory: &mut Memory) -> bool {
         Filter { models: vec!["a".into()], usernames: vec!["b".into()], kinds: vec![2], ..Filter::default() };
     let filter = Filter { min_duration_ms: Some(5), ..filter };
     let mut failed = false;
-    for selection in [everything(), Selection { from: 3, to: 400, filter }] {
+    let model = Filter { models: vec!["m".into()], ..Filter::default() };
+    let of_model = Selection { filter: model, ..everything() };
+    for selection in [everything(), of_model, Selection { from: 3, to: 400, filter }] {
         let steps = Steps { seconds: 1 << 40, offset: 0 };
         failed |= overview(memory, &selection, 1).is_err();
         failed |= trend(memory, &selection, steps, 1, Some(Dimension::User)).is_err();
         failed |= slowest(memory, &selection, None, 5).is_err();
         failed |= newest(memory, &selection, None, 5).is_err();
         failed |= last_errors(memory, &selection, Dimension::Channel).is_err();
+        failed |= entries(memory, selection.from, selection.to, &selection.filter, &mut |_| {}).is_err();
+        failed |= contributors(memory, &selection, Measure::Tokens, 5).is_err();
     }
     let headers = memory.headers().unwrap();
     failed |= merge(memory, &headers).is_err();
@@ -111,7 +115,7 @@ fn ask_everything(memory: &mut Memory) -> bool {
 
 #[test]
 fn a_column_of_the_wrong_length_width_or_kind_is_an_error() {
-    let found: Vec<Found> = (0..100).map(|id| Found::of(&fact(id * id), 7.0, 1)).collect();
+    let found: Vec<Found> = (0..100).map(|id| Found { fact: fact(id * id), quota_per_unit: 7.0 }).collect();
     let sound = memory(&found, &[100], false);
     let mut asked = sound.clone();
     assert!(!ask_everything(&mut asked));
@@ -135,7 +139,7 @@ fn a_column_of_the_wrong_length_width_or_kind_is_an_error() {
 
 #[test]
 fn a_header_that_cannot_be_is_an_error_before_memory_is_taken() {
-    let found = [Found::of(&fact(1), 7.0, 1)];
+    let found = [Found { fact: fact(1), quota_per_unit: 7.0 }];
     for damage in 0..4 {
         let mut memory = memory(&found, &[1], false);
         let header = &mut memory.blocks[0].header;
@@ -152,8 +156,13 @@ fn a_header_that_cannot_be_is_an_error_before_memory_is_taken() {
 #[test]
 fn numbers_without_a_meaning_are_an_error() {
     let rows = [(1, "a"), (2, "b"), (3, "c")]
-        .map(|(kind, username)| Fact { kind, channel_id: kind.into(), username, ..fact(kind.into()) })
-        .map(|fact| Found::of(&fact, 7.0, 1));
+        .map(|(kind, username)| Fact {
+            kind,
+            channel_id: kind.into(),
+            username: username.into(),
+            ..fact(kind.into())
+        })
+        .map(|fact| Found { fact, quota_per_unit: 7.0 });
     for column in [Column::TagOf, Column::RouteOf, Column::CallerOf] {
         let mut memory = memory(&rows, &[9], false);
         *memory.blocks[0].columns[column.number()].last_mut().unwrap() = 3;
@@ -163,7 +172,7 @@ fn numbers_without_a_meaning_are_an_error() {
 
 #[test]
 fn a_block_is_full_by_rows_or_by_texts_and_ends_when_the_dollar_changes() {
-    let mut builder = BlockBuilder::new(1);
+    let mut builder = BlockBuilder::default();
     for id in 0..9000 {
         builder.push(&fact(id), if id < 8500 { 7.0 } else { 8.0 });
     }
@@ -175,7 +184,7 @@ fn a_block_is_full_by_rows_or_by_texts_and_ends_when_the_dollar_changes() {
 
     for id in 0..1000 {
         let name = format!("{id}{}", "x".repeat(5000));
-        builder.push(&Fact { model: &name, ..fact(id) }, 0.0);
+        builder.push(&Fact { model: name.into(), ..fact(id) }, 0.0);
     }
     let blocks = builder.take();
     assert_eq!(blocks.iter().map(|block| block.header.rows).sum::<u32>(), 1000);
@@ -188,8 +197,8 @@ fn a_block_is_full_by_rows_or_by_texts_and_ends_when_the_dollar_changes() {
 
 #[test]
 fn small_blocks_are_merged_and_no_row_is_packed_often() {
-    let (mut memory, mut builder) = (Memory::default(), BlockBuilder::new(1));
-    let found: Vec<Found> = (0..5000).map(|id| Found::of(&fact(id), 7.0, 1)).collect();
+    let (mut memory, mut builder) = (Memory::default(), BlockBuilder::default());
+    let found: Vec<Found> = (0..5000).map(|id| Found { fact: fact(id), quota_per_unit: 7.0 }).collect();
     for row in &found {
         memory.append(pack(&mut builder, std::slice::from_ref(row)), true);
         assert!(memory.blocks.len() < 60);
@@ -200,9 +209,12 @@ fn small_blocks_are_merged_and_no_row_is_packed_often() {
 
 #[test]
 fn models_beyond_reason_are_summed_in_the_rest() {
-    let mut builder = BlockBuilder::new(1);
+    let mut builder = BlockBuilder::default();
     for id in 0..20_010 {
-        builder.push(&Fact { model: &format!("invented-{id}"), outcome: RowOutcome::Error, ..fact(id) }, 7.0);
+        builder.push(
+            &Fact { model: format!("invented-{id}").into(), outcome: RowOutcome::Error, ..fact(id) },
+            7.0,
+        );
     }
     let mut memory = Memory::default();
     memory.append(builder.take(), false);
@@ -220,7 +232,7 @@ fn models_beyond_reason_are_summed_in_the_rest() {
 
 #[test]
 fn a_window_begins_with_its_first_second_and_ends_before_its_last() {
-    let mut builder = BlockBuilder::new(1);
+    let mut builder = BlockBuilder::default();
     for id in 0..6 {
         builder.push(&fact(id), 7.0);
     }

@@ -5,12 +5,12 @@ mod readers;
 use rusqlite::{Connection, Row, Transaction, params};
 
 use super::StoreError;
-use crate::history::{self, Block, Column, Columns, Damaged, Header, Sink, Source};
+use crate::history::{self, Block, Column, Columns, Damaged, Header, Outcomes, Sink, Source};
 pub use readers::HistoryReader;
 pub(super) use readers::Readers;
 
 /// Places that a block has for its columns.
-const PLACES: i64 = 16;
+const PLACES: i64 = 32;
 
 /// Blocks that a commit drops at most, so that a long pause does not make one commit long.
 const DROPPED_AT_ONCE: i64 = 16;
@@ -51,20 +51,20 @@ fn insert(transaction: &Transaction<'_>, block: &Block, expires_from: i64) -> Re
     let header = &block.header;
     transaction
         .prepare_cached(
-            "INSERT INTO history_blocks (generation, quota_per_unit, tier, rows, errors, min_id, max_id, oldest,
-             newest, longest_ms, expires_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO history_blocks (quota_per_unit, tier, rows, outcomes, min_id, max_id, oldest, newest,
+             longest_ms, longest_answer_ms, expires_from) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
-            header.generation,
             header.quota_per_unit,
             header.tier,
             header.rows,
-            header.errors,
+            header.outcomes.0,
             header.min_id,
             header.max_id,
             header.oldest,
             header.newest,
             header.longest_ms,
+            header.longest_answer_ms,
             expires_from
         ])?;
     let first = transaction.last_insert_rowid() * PLACES;
@@ -119,8 +119,8 @@ struct Stored<'a>(&'a Connection);
 impl Stored<'_> {
     fn select(&self, which: &str) -> Result<Vec<Header>, StoreError> {
         let mut statement = self.0.prepare_cached(&format!(
-            "SELECT block, rows, errors, min_id, max_id, oldest, newest, longest_ms, quota_per_unit, generation, tier
-             FROM history_blocks {which}"
+            "SELECT block, rows, outcomes, min_id, max_id, oldest, newest, longest_ms, longest_answer_ms,
+             quota_per_unit, tier FROM history_blocks {which}"
         ))?;
         statement.query_and_then([], |row| header(row).map_err(unsound))?.collect()
     }
@@ -130,14 +130,14 @@ fn header(row: &Row<'_>) -> rusqlite::Result<Header> {
     Ok(Header {
         block: row.get(0)?,
         rows: row.get(1)?,
-        errors: row.get(2)?,
+        outcomes: Outcomes(row.get(2)?),
         min_id: row.get(3)?,
         max_id: row.get(4)?,
         oldest: row.get(5)?,
         newest: row.get(6)?,
         longest_ms: row.get(7)?,
-        quota_per_unit: row.get(8)?,
-        generation: row.get(9)?,
+        longest_answer_ms: row.get(8)?,
+        quota_per_unit: row.get(9)?,
         tier: row.get(10)?,
     })
 }

@@ -11,7 +11,10 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::super::{BUSY_TIMEOUT, Store, StoreError};
 use super::Stored;
-use crate::history::{self, Dimension, Found, Group, LastError, Overview, Selection, SlowKey, Step, Steps};
+use crate::history::{
+    self, Contributor, Dimension, Entry, Filter, Found, Group, LastError, Measure, Overview, Selection,
+    SlowKey, Step, Steps,
+};
 
 /// Questions answered at the same time.
 const READERS: usize = 4;
@@ -167,5 +170,32 @@ impl HistoryReader {
         by: Dimension,
     ) -> Result<BTreeMap<Group, LastError>, StoreError> {
         self.ask(|stored| history::last_errors(stored, selection, by))
+    }
+
+    /// See [`history::entries`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn entries(
+        &self,
+        from: i64,
+        to: i64,
+        filter: &Filter,
+        visit: &mut dyn FnMut(&Entry<'_>),
+    ) -> Result<(), StoreError> {
+        self.ask(|stored| history::entries(stored, from, to, filter, visit))
+    }
+
+    /// See [`history::contributors`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn contributors(
+        &self,
+        selection: &Selection,
+        measure: Measure,
+        limit: usize,
+    ) -> Result<Vec<Contributor>, StoreError> {
+        self.ask(|stored| history::contributors(stored, selection, measure, limit))
     }
 }

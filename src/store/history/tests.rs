@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::*;
 use crate::history::oracle_tests::{Question, check, pack, question, rows};
-use crate::history::{BlockBuilder, Filter, Found, RowOutcome, Selection};
+use crate::history::{BlockBuilder, Fact, Filter, Found, RowOutcome, Selection};
 use crate::record::ErrorType;
 use crate::store::Store;
 
@@ -25,7 +25,7 @@ fn commit(store: &Store, blocks: &[Block], keep: Keep) {
 }
 
 fn found(id: i64, created_at: i64) -> Found {
-    Found {
+    let fact = Fact {
         id,
         created_at,
         kind: 2,
@@ -47,9 +47,8 @@ fn found(id: i64, created_at: i64) -> Found {
         refunded: 0,
         status_code: 0,
         error_type: ErrorType::Other,
-        quota_per_unit: 500_000.0,
-        generation: 1,
-    }
+    };
+    Found { fact, quota_per_unit: 500_000.0 }
 }
 
 fn everything() -> Selection {
@@ -70,7 +69,7 @@ proptest! {
         question in question(),
     ) {
         let dir = tempfile::tempdir().unwrap();
-        let (mut store, mut builder, mut rest) = (open(&dir), BlockBuilder::new(1), rows.as_slice());
+        let (mut store, mut builder, mut rest) = (open(&dir), BlockBuilder::default(), rows.as_slice());
         // Waiting for the disk has no part in this.
         store.connection().pragma_update(None, "synchronous", "off").unwrap();
         for (at, size) in batches.iter().cycle().enumerate() {
@@ -95,7 +94,7 @@ proptest! {
 #[test]
 fn thousands_of_small_commits_leave_few_blocks() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut builder) = (open(&dir), BlockBuilder::new(1));
+    let (store, mut builder) = (open(&dir), BlockBuilder::default());
     store.connection().pragma_update(None, "synchronous", "off").unwrap();
     for id in 0..2000 {
         commit(&store, &pack(&mut builder, &[found(id, id)]), FOREVER);
@@ -103,7 +102,7 @@ fn thousands_of_small_commits_leave_few_blocks() {
     assert!(number(&store, "SELECT count(*) FROM history_blocks") < 60);
     assert_eq!(
         number(&store, "SELECT count(*) FROM history_columns"),
-        16 * number(&store, "SELECT count(*) FROM history_blocks"),
+        17 * number(&store, "SELECT count(*) FROM history_blocks"),
         "columns of blocks that are gone"
     );
     let reader = store.history();
@@ -114,7 +113,7 @@ fn thousands_of_small_commits_leave_few_blocks() {
 #[test]
 fn old_blocks_are_dropped_a_few_at_a_time_and_a_wrong_clock_keeps_none_for_ever() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut builder) = (open(&dir), BlockBuilder::new(1));
+    let (store, mut builder) = (open(&dir), BlockBuilder::default());
     let now = 1_700_000_000;
     for block in 0..40 {
         let rows: Vec<Found> = (0..4000).map(|row| found(block * 4000 + row, now)).collect();
@@ -165,7 +164,7 @@ fn readers_beside_a_writer_see_whole_commits_only() {
                 }
             });
         }
-        let mut builder = BlockBuilder::new(1);
+        let mut builder = BlockBuilder::default();
         for at in 0..COMMITS {
             let rows: Vec<Found> = (0..ROWS).map(|row| found(at * ROWS + row, at)).collect();
             commit(&store, &pack(&mut builder, &rows), FOREVER);
@@ -179,7 +178,7 @@ fn readers_beside_a_writer_see_whole_commits_only() {
 #[test]
 fn an_answer_does_not_wait_for_the_writer() {
     let dir = tempfile::tempdir().unwrap();
-    let (store, mut builder) = (open(&dir), BlockBuilder::new(1));
+    let (store, mut builder) = (open(&dir), BlockBuilder::default());
     commit(&store, &pack(&mut builder, &[found(1, 1)]), FOREVER);
     let mut connection = store.connection();
     let transaction = connection.transaction().unwrap();
@@ -201,16 +200,16 @@ fn readers_cannot_write() {
 #[test]
 fn a_damaged_value_is_said_to_be_so() {
     for damage in [
-        "UPDATE history_columns SET data = x'05' WHERE place % 16 = 2",
-        "UPDATE history_columns SET data = 'text' WHERE place % 16 = 2",
-        "DELETE FROM history_columns WHERE place % 16 = 2",
+        "UPDATE history_columns SET data = x'05' WHERE place % 32 = 2",
+        "UPDATE history_columns SET data = 'text' WHERE place % 32 = 2",
+        "DELETE FROM history_columns WHERE place % 32 = 2",
         "UPDATE history_blocks SET rows = 4000000000",
         "UPDATE history_blocks SET rows = 'many'",
         "UPDATE history_blocks SET tier = -1",
         "UPDATE history_blocks SET quota_per_unit = 0.0",
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let (store, mut builder) = (open(&dir), BlockBuilder::new(1));
+        let (store, mut builder) = (open(&dir), BlockBuilder::default());
         commit(&store, &pack(&mut builder, &[found(1, 1), found(2, 2)]), FOREVER);
         store.connection().execute(damage, params![]).unwrap();
         let error = store.history().overview(&everything(), 1).unwrap_err();

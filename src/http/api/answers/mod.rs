@@ -16,7 +16,6 @@ use super::super::problem::Problem;
 use crate::detail::{BodySource, Context};
 use crate::history::{Filter, Selection};
 use crate::newapi::Database;
-use crate::record::ChannelId;
 use crate::state::{Facts, State};
 use crate::store::{HistoryReader, StoreError};
 use log::Log;
@@ -97,12 +96,6 @@ fn context<'a>(facts: &'a Facts, answers: &Answers) -> Context<'a> {
         quota_per_unit: facts.directory.quota_per_unit,
         slow_over_seconds: answers.slow_over_seconds,
     }
-}
-
-/// A channel's name today, or its last one.
-fn channel_name(facts: &Facts, id: ChannelId) -> String {
-    let today = facts.directory.channels.get(&id).map(|channel| &channel.name);
-    today.or_else(|| facts.channel_names.get(&id)).cloned().unwrap_or_default()
 }
 
 /// The rows that a query is about.

@@ -6,12 +6,12 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use super::super::super::params::{Filters, Position, Query};
+use super::super::super::params::{Position, Query};
 use super::super::super::problem::Problem;
 use super::super::views::{RequestRows, SlowRequest};
 use super::{Answers, Page, context, selection};
 use crate::detail::{LogDetail, LogRow, RequestStory, Surroundings, attempts_of};
-use crate::history::{Found, Selection};
+use crate::history::{Fact, Found};
 use crate::newapi::Entry;
 use crate::record::RowOutcome;
 
@@ -49,7 +49,8 @@ impl Answers {
         let mut found = self.ask(move |history| history.slowest(&selection, after, limit + 1)).await?;
         let next = (found.len() > limit).then(|| {
             found.truncate(limit);
-            found.last().map(|last| Position([i64::from(last.duration_ms), last.created_at, last.id]))
+            let last = &found.last()?.fact;
+            Some(Position([i64::from(last.duration_ms), last.created_at, last.id]))
         });
         let entries = match self.entries(&found).await {
             Ok(entries) => entries,
@@ -61,7 +62,7 @@ impl Answers {
         };
         let retried: Vec<&str> = found
             .iter()
-            .filter(|found| found.retried)
+            .filter(|found| found.fact.retried)
             .filter_map(|found| row_of(&entries, found))
             .map(|entry| entry.request_id.as_str())
             .filter(|request_id| !request_id.is_empty())
@@ -101,7 +102,7 @@ impl Answers {
             let (asked, most) = (selection.clone(), (wanted + 1).max(FEWEST));
             let mut found = self.ask(move |history| history.newest(&asked, Some(before), most)).await?;
             let full = found.len() >= most;
-            let mut ids: Vec<i64> = found.iter().map(|found| found.id).collect();
+            let mut ids: Vec<i64> = found.iter().map(|found| found.fact.id).collect();
             ids.dedup();
             if full && ids.len() > 1 {
                 // There may be more rows of this one.
@@ -110,7 +111,7 @@ impl Answers {
             let more = full || ids.len() > wanted;
             ids.truncate(wanted);
             let last = ids.last().copied();
-            found.retain(|found| last.is_some_and(|last| found.id >= last));
+            found.retain(|found| last.is_some_and(|last| found.fact.id >= last));
             let entries = self.entries(&found).await?;
             let mut rows: Vec<&Entry> = found.iter().filter_map(|found| row_of(&entries, found)).collect();
             rows.dedup_by_key(|entry| entry.id);
@@ -153,7 +154,7 @@ impl Answers {
 
     /// The rows that the log has under the ids of those that were found.
     async fn entries(&self, found: &[Found]) -> Result<HashMap<i64, Entry>, Problem> {
-        let mut ids: Vec<i64> = found.iter().map(|found| found.id).collect();
+        let mut ids: Vec<i64> = found.iter().map(|found| found.fact.id).collect();
         ids.sort_unstable();
         ids.dedup();
         Ok(self.log.entries(&ids).await?.into_iter().map(|entry| (entry.id, entry)).collect())
@@ -169,7 +170,7 @@ impl Answers {
         Ok(entries
             .into_iter()
             .map(|entry| (LogRow::new(&entry, &context), entry))
-            .filter(|(row, entry)| passes(&selection, &query.filters, entry, row))
+            .filter(|(row, entry)| selection.selects(&fact(entry, row)))
             .map(|(row, entry)| (entry, row))
             .collect())
     }
@@ -190,7 +191,7 @@ fn answered(outcome: RowOutcome) -> bool {
 
 /// The row that was found, unless its id belongs to another one by now.
 fn row_of<'a>(entries: &'a HashMap<i64, Entry>, found: &Found) -> Option<&'a Entry> {
-    entries.get(&found.id).filter(|entry| is_row(found, entry))
+    entries.get(&found.fact.id).filter(|entry| is_row(found, entry))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a week at most, and the cast saturates")]
@@ -200,22 +201,26 @@ fn milliseconds(seconds: f64) -> i64 {
 
 /// Whether `entry` is the row that was counted, and not another one under its id.
 fn is_row(found: &Found, entry: &Entry) -> bool {
-    found.created_at == entry.created_at
-        && found.channel_id == entry.channel_id
-        && (found.kind == u8::MAX || i64::from(found.kind) == entry.kind)
+    let fact = &found.fact;
+    fact.created_at == entry.created_at
+        && fact.channel_id == entry.channel_id
+        && fact.kind == Fact::kind_of(entry.kind)
 }
 
-/// The same filters as those of the history, on a row that was read from the log.
-fn passes(selection: &Selection, filters: &Filters, entry: &Entry, row: &LogRow) -> bool {
-    let any = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
-    (selection.from..selection.to).contains(&entry.created_at)
-        && (filters.channel_ids.is_empty() || filters.channel_ids.contains(&entry.channel_id))
-        && any(&filters.models, &entry.model)
-        && any(&filters.groups, &entry.group)
-        && any(&filters.usernames, &entry.username)
-        && any(&filters.token_names, &entry.token_name)
-        && (filters.kinds.is_empty() || filters.kinds.contains(&entry.kind))
-        && (filters.outcomes.is_empty() || filters.outcomes.contains(&row.outcome))
-        && filters.min_duration.is_none_or(|least| row.duration_seconds >= least.as_secs_f64())
-        && filters.stream.is_none_or(|stream| stream == entry.stream)
+/// As much of a row that was read from the log as can be filtered by.
+fn fact<'a>(entry: &'a Entry, row: &LogRow) -> Fact<'a> {
+    Fact {
+        id: entry.id,
+        created_at: entry.created_at,
+        kind: Fact::kind_of(entry.kind),
+        outcome: row.outcome,
+        channel_id: entry.channel_id,
+        model: entry.model.as_str().into(),
+        group: entry.group.as_str().into(),
+        username: entry.username.as_str().into(),
+        token_name: entry.token_name.as_str().into(),
+        stream: entry.stream,
+        duration_ms: Fact::duration_of(entry.duration_ms),
+        ..Fact::default()
+    }
 }

@@ -6,17 +6,15 @@ use super::super::super::params::Query;
 use super::super::super::problem::Problem;
 use super::super::views::{ChannelState, GroupChannels, LastError, ModelState};
 use super::sums::measures;
-use super::{Answers, channel_name, instant, selection};
+use super::{Answers, context, instant, selection};
 use crate::detail::ChannelStatus;
 use crate::history::{self, Dimension, Group};
 use crate::newapi::directory::provider_name;
-use crate::record::{ChannelId, RowOutcome};
+use crate::record::ChannelId;
 
 /// What is known of channels or models in a window.
 struct Figures {
     sums: history::Groups,
-    /// Of answers whose stream broke.
-    broken: history::Groups,
     errors: BTreeMap<Group, history::LastError>,
 }
 
@@ -24,7 +22,8 @@ impl Answers {
     /// `GET /api/v1/channels`
     pub async fn channels(&self, query: &Query) -> Result<Vec<ChannelState>, Problem> {
         let facts = self.facts()?;
-        let Figures { mut sums, broken, mut errors } = self.figures(query, Dimension::Channel).await?;
+        let Figures { mut sums, mut errors } = self.figures(query, Dimension::Channel).await?;
+        let context = context(&facts, self);
         let known = &facts.directory.channels;
         // Deleted channels stay as long as they have figures.
         let ids: BTreeSet<ChannelId> = known.keys().copied().chain(sums.keys().filter_map(channel)).collect();
@@ -37,7 +36,7 @@ impl Answers {
                 let of = today.cloned().unwrap_or_default();
                 ChannelState {
                     channel_id: id,
-                    channel_name: channel_name(&facts, id),
+                    channel_name: context.channel_name(id, None),
                     r#type: today.map(|channel| channel.kind),
                     type_name: today.and_then(|channel| provider_name(channel.kind)),
                     status: ChannelStatus::of(today),
@@ -47,7 +46,7 @@ impl Answers {
                     used_quota: of.used_quota,
                     response_time_seconds: of.response_time_seconds,
                     tested_at: of.tested_at.map(instant),
-                    success_share: success_share(&sums, broken.get(&group)),
+                    success_share: success_share(&sums),
                     last_error: errors.remove(&group).as_ref().map(last_error),
                     measures: measures(&sums),
                 }
@@ -58,7 +57,7 @@ impl Answers {
     /// `GET /api/v1/models`
     pub async fn models(&self, query: &Query) -> Result<Vec<ModelState>, Problem> {
         let facts = self.facts()?;
-        let Figures { mut sums, broken, mut errors } = self.figures(query, Dimension::Model).await?;
+        let Figures { mut sums, mut errors } = self.figures(query, Dimension::Model).await?;
         let mut groups: BTreeMap<&str, Vec<GroupChannels>> = BTreeMap::new();
         for ((group, model), enabled) in &facts.directory.abilities {
             let group = GroupChannels { group: group.clone(), enabled_channels: *enabled };
@@ -79,7 +78,7 @@ impl Answers {
                 ModelState {
                     groups: groups.remove(model.as_str()).unwrap_or_default(),
                     model,
-                    success_share: success_share(&sums, broken.get(&group)),
+                    success_share: success_share(&sums),
                     last_error: errors.remove(&group).as_ref().map(last_error),
                     measures: measures(&sums),
                 }
@@ -89,17 +88,10 @@ impl Answers {
 
     async fn figures(&self, query: &Query, by: Dimension) -> Result<Figures, Problem> {
         let (selection, slow_over_ms) = (selection(query), self.slow_over_ms());
-        let mut broken = selection.clone();
-        broken.filter.outcomes = vec![RowOutcome::StreamError];
         self.ask(move |history| {
-            let groups = |sums: history::Overview| {
-                if by == Dimension::Channel { sums.by_channel } else { sums.by_model }
-            };
-            Ok(Figures {
-                sums: groups(history.overview(&selection, slow_over_ms)?),
-                broken: groups(history.overview(&broken, slow_over_ms)?),
-                errors: history.last_errors(&selection, by)?,
-            })
+            let sums = history.overview(&selection, slow_over_ms)?;
+            let sums = if by == Dimension::Channel { sums.by_channel } else { sums.by_model };
+            Ok(Figures { sums, errors: history.last_errors(&selection, by)? })
         })
         .await
     }
@@ -120,9 +112,9 @@ fn name(group: &Group) -> Option<String> {
 }
 
 /// Answers that came whole, of everything that was tried. A client that left is no fault of the channel.
-fn success_share(sums: &history::Measures, broken: Option<&history::Measures>) -> Option<f64> {
+fn success_share(sums: &history::Measures) -> Option<f64> {
     let tried = sums.requests + sums.errors;
-    let whole = sums.requests.saturating_sub(broken.map_or(0, |broken| broken.requests));
+    let whole = sums.requests.saturating_sub(sums.stream_errors);
     (tried > 0).then(|| whole as f64 / tried as f64)
 }
 

@@ -6,11 +6,10 @@ use super::super::measures::{Active, Measures};
 use super::super::views::{
     Change, ChannelMeasures, ModelMeasures, Overview, Shares, Totals, Trend, TrendPoint, UserMeasures,
 };
-use super::{Answers, channel_name, instant, selected, selection};
-use crate::detail::without_credentials;
+use super::{Answers, context, instant, selected, selection};
+use crate::detail::{Context, without_credentials};
 use crate::history::{self, Dimension, Distribution, Group, Groups, Steps};
 use crate::record::ChannelId;
-use crate::state::Facts;
 use crate::usage::OTHER;
 
 /// Groups of a kind that are told one by one; what the others come to follows from the totals.
@@ -26,6 +25,7 @@ impl Answers {
     /// `GET /api/v1/overview`
     pub async fn overview(&self, query: &Query) -> Result<Overview, Problem> {
         let facts = self.facts()?;
+        let context = context(&facts, self);
         let (now, slow_over_ms) = (selection(query), self.slow_over_ms());
         let before = selected(&query.window.before(), &query.filters);
         // What was never read is not nothing: half a window would look like a rise.
@@ -50,7 +50,7 @@ impl Answers {
                 shares,
             }),
             by_channel: groups(sums.by_channel, all, |group, measures, shares| {
-                let (channel_id, channel_name) = channel(&facts, &group);
+                let (channel_id, channel_name) = channel(&context, &group);
                 ChannelMeasures { channel_id, channel_name, measures, shares }
             }),
             by_user: groups(sums.by_user, all, |group, measures, shares| UserMeasures {
@@ -66,6 +66,7 @@ impl Answers {
     /// `GET /api/v1/trend`
     pub async fn trend(&self, query: &Query) -> Result<Trend, Problem> {
         let facts = self.facts()?;
+        let context = context(&facts, self);
         let (selection, slow_over_ms) = (selection(query), self.slow_over_ms());
         let step_seconds = query.step.length.as_secs();
         let seconds = i64::try_from(step_seconds).unwrap_or(i64::MAX);
@@ -86,7 +87,7 @@ impl Answers {
                 let mut groups: Vec<_> = step.groups.iter().collect();
                 groups.sort_by(|a, b| b.1.cost_usd.total_cmp(&a.1.cost_usd));
                 let points =
-                    groups.into_iter().map(|(group, sums)| point(*start, Some((by, group)), sums, &facts));
+                    groups.into_iter().map(|(group, sums)| point(*start, Some((by, group)), sums, &context));
                 items.extend(points);
             }
             if items.len() > MOST_POINTS {
@@ -101,10 +102,10 @@ impl Answers {
             // A step without rows is a zero, not a gap.
             for start in steps.starts(from, to) {
                 let sums = found.remove(&start).map(|step| step.totals).unwrap_or_default();
-                items.push(point(start, None, &sums, &facts));
+                items.push(point(start, None, &sums, &context));
             }
             // Rows whose clock runs ahead.
-            items.extend(found.iter().map(|(start, step)| point(*start, None, &step.totals, &facts)));
+            items.extend(found.iter().map(|(start, step)| point(*start, None, &step.totals, &context)));
         }
         items.sort_by_key(|item| item.time);
         let first = instant(steps.start(from));
@@ -112,7 +113,12 @@ impl Answers {
     }
 }
 
-fn point(start: i64, group: Option<(By, &Group)>, sums: &history::Measures, facts: &Facts) -> TrendPoint {
+fn point(
+    start: i64,
+    group: Option<(By, &Group)>,
+    sums: &history::Measures,
+    context: &Context<'_>,
+) -> TrendPoint {
     let mut point = TrendPoint {
         time: instant(start),
         model: None,
@@ -125,7 +131,7 @@ fn point(start: i64, group: Option<(By, &Group)>, sums: &history::Measures, fact
         Some((By::Model, group)) => point.model = Some(text(group.clone())),
         Some((By::User, group)) => point.username = Some(text(group.clone())),
         Some((By::Channel, group)) => {
-            let (id, name) = channel(facts, group);
+            let (id, name) = channel(context, group);
             (point.channel_id, point.channel_name) = (Some(id), Some(name));
         }
         None => {}
@@ -211,9 +217,9 @@ pub(super) fn text(group: Group) -> String {
     }
 }
 
-fn channel(facts: &Facts, group: &Group) -> (ChannelId, String) {
+fn channel(context: &Context<'_>, group: &Group) -> (ChannelId, String) {
     match group {
-        Group::Channel(id) => (*id, channel_name(facts, *id)),
+        Group::Channel(id) => (*id, context.channel_name(*id, None)),
         Group::Name(_) | Group::Rest => (0, OTHER.to_owned()),
     }
 }
