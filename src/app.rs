@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::{self, Answers, Api, Parts};
 use crate::lifecycle::Lifecycle;
+use crate::meter::Meter;
 use crate::metrics::Metrics;
 use crate::newapi::Database;
 use crate::refresh::Refresher;
@@ -26,6 +27,7 @@ pub struct App {
     metrics: Metrics,
     refresher: Refresher,
     tailer: Tailer,
+    meter: Meter,
 }
 
 impl App {
@@ -34,6 +36,7 @@ impl App {
     /// # Errors
     /// If monitor.db or the port cannot be had.
     pub async fn build(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let meter = config.meter();
         let Config {
             database,
             log_database,
@@ -46,6 +49,7 @@ impl App {
             tail,
             rules,
             bodies,
+            limits: _,
         } = config;
         let listener = TcpListener::bind(listen)
             .await
@@ -61,12 +65,13 @@ impl App {
         let questions = Database::new(log_database.as_ref().unwrap_or(&database));
         let (history_reader, slow) = (store.history(), rules.slow_over_seconds);
         let history = tail.history;
+        let meter = Meter::new(meter, state.clone(), store.clone(), clock.clone());
         let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
         let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
         let answers = Answers::new(state.clone(), history_reader, questions, bodies, slow, timezone);
         let api = Api::new(answers, history, clock.clone())?;
         let parts = Parts::new(state, metrics.clone(), api, access, clock);
-        Ok(Self { listener, address, parts, metrics, refresher, tailer })
+        Ok(Self { listener, address, parts, metrics, refresher, tailer, meter })
     }
 
     /// Where it listens.
@@ -96,6 +101,7 @@ impl App {
     pub fn spawn(self, life: &mut Lifecycle, stop: &CancellationToken) {
         life.spawn("directory", self.refresher.run(stop.clone()));
         life.spawn("tail", self.tailer.run(stop.clone()));
+        life.spawn("limits", self.meter.run(stop.clone()));
         life.spawn("metrics", self.metrics.run(stop.clone()));
         life.spawn("http", http::serve(self.listener, self.parts, stop.clone()));
     }

@@ -24,6 +24,7 @@ pub mod store;
 
 pub mod detail;
 
+pub mod meter;
 pub mod refresh;
 pub mod state;
 pub mod tail;

@@ -68,6 +68,27 @@ impl Lifecycle {
     }
 }
 
+/// SIGHUP, by which operators ask to read files again.
+#[derive(Debug)]
+pub struct Hangup(tokio::signal::unix::Signal);
+
+impl Hangup {
+    /// Listens for it. From then on it does not end the process.
+    ///
+    /// # Errors
+    /// If the handler cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub async fn wait(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Cancels `stop` at the first SIGTERM or SIGINT; the second ends the process at once with code 1.
 ///
 /// # Errors

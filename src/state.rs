@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::watch;
 
+use crate::history::Recent;
+use crate::limits::Limit;
 use crate::newapi::{Directory, Reason};
 use crate::record::ChannelId;
 use crate::usage::Usage;
@@ -21,6 +23,8 @@ struct Inner {
     facts: RwLock<Facts>,
     tail: RwLock<TailStatus>,
     directory: RwLock<DirectoryStatus>,
+    limits: RwLock<Arc<LimitsStatus>>,
+    recent: Mutex<Recent>,
     scrapers: Mutex<Scrapers>,
     /// The version of the facts, for those who wait for the next one.
     version: watch::Sender<u64>,
@@ -81,7 +85,56 @@ pub struct DirectoryStatus {
     pub source: String,
 }
 
+/// What may be used, and how much of it is.
+#[derive(Debug, Clone, Default)]
+pub struct LimitsStatus {
+    /// In the order of the file.
+    pub limits: Vec<Limit>,
+    /// Where each key of each limit stands; None until the windows are filled.
+    pub standings: Option<Vec<LimitStanding>>,
+    /// When the file in force was taken over, unix seconds; None if there is none.
+    pub loaded_at: Option<f64>,
+    /// What is wrong with the file as it is now.
+    pub error: Option<String>,
+}
+
+/// A [`Standing`](crate::limits::Standing) that owns its texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitStanding {
+    /// The limit's place in [`LimitsStatus::limits`].
+    pub limit: usize,
+    /// The channel; None if it is about several.
+    pub channel_id: Option<ChannelId>,
+    /// The model, or the pattern of models; None if it is about all.
+    pub model: Option<String>,
+    /// The sum of what exceeds the bound on keys.
+    pub overflow: bool,
+    /// In the unit of the measure.
+    pub used: f64,
+    /// `used / max`.
+    pub ratio: f64,
+    /// Unix seconds.
+    pub resets_at: Option<i64>,
+    /// Unix seconds, at the present rate.
+    pub exhausted_at: Option<i64>,
+}
+
 impl State {
+    /// What may be used, and how much of it is.
+    pub fn limits(&self) -> Arc<LimitsStatus> {
+        Arc::clone(&self.inner.limits.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Shows another state of the limits.
+    pub fn show_limits(&self, status: Arc<LimitsStatus>) {
+        *self.inner.limits.write().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// The rows of the last commits.
+    pub fn recent<T>(&self, work: impl FnOnce(&mut Recent) -> T) -> T {
+        work(&mut self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The current facts.
     pub fn facts(&self) -> Facts {
         self.inner.facts.read().unwrap_or_else(PoisonError::into_inner).clone()

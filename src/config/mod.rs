@@ -47,6 +47,15 @@ pub struct Config {
     pub rules: Rules,
     /// Where bodies of requests are stored, if they are.
     pub bodies: Option<BodySource>,
+    /// Where limits are written.
+    pub limits: LimitsPath,
+}
+
+impl Config {
+    /// How limits are followed.
+    pub fn meter(&self) -> MeterConfig {
+        MeterConfig { file: self.limits.clone(), timezone: self.timezone.clone(), history: self.tail.history }
+    }
 }
 
 /// Who may read what over HTTP.
@@ -82,6 +91,26 @@ pub struct TailConfig {
     pub history: Duration,
 }
 
+/// How limits are followed.
+#[derive(Debug, Clone)]
+pub struct MeterConfig {
+    /// Where they are written.
+    pub file: LimitsPath,
+    /// Zone of days, weeks and months.
+    pub timezone: TimeZone,
+    /// How far back rows are known.
+    pub history: Duration,
+}
+
+/// Where limits are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitsPath {
+    /// The file.
+    pub path: PathBuf,
+    /// `LIMITS_FILE` names it, so it must be there.
+    pub named: bool,
+}
+
 /// Language of messages to people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
@@ -110,6 +139,9 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct Problems(pub Vec<Problem>);
+
+/// The file of limits that is read if it is there.
+const USUAL_LIMITS_FILE: &str = "limits.yml";
 
 /// Shortest and longest pause between polls.
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
@@ -159,6 +191,10 @@ impl Config {
                 tail,
                 rules,
                 bodies,
+                limits: LimitsPath {
+                    path: settings.limits_file.as_deref().unwrap_or(USUAL_LIMITS_FILE).into(),
+                    named: settings.limits_file.is_some(),
+                },
             }),
             _ => Err(problems),
         }

@@ -81,6 +81,9 @@ pub struct Flags {
     /// Label sets per metric family; what exceeds it is summed as _other [default: 2000]
     #[arg(long, env = "MAX_SERIES", global = true, value_name = "NUMBER")]
     pub max_series: Option<String>,
+    /// What may be used, see limits.example.yml; read again when it changes [default: limits.yml if it exists]
+    #[arg(long, env = "LIMITS_FILE", global = true, value_name = "FILE")]
+    pub limits_file: Option<String>,
     /// The fork of new-api whose table of bodies is to be shown: cppbear, liuxsh9, kill136 or apimeter
     /// [default: none]
     #[arg(long, env = "BODY_PRESET", global = true, value_name = "NAME")]
@@ -138,6 +141,7 @@ pub struct Settings {
     pub slow_request_threshold: String,
     pub extra_labels: Option<String>,
     pub max_series: String,
+    pub limits_file: Option<String>,
     pub body_preset: Option<String>,
     pub body_table: Option<String>,
     pub body_request_column: Option<String>,
@@ -192,6 +196,7 @@ impl Settings {
             slow_request_threshold: or(&flags.slow_request_threshold, "5s"),
             extra_labels: text(&flags.extra_labels),
             max_series: or(&flags.max_series, "2000"),
+            limits_file: text(&flags.limits_file),
             body_preset: text(&flags.body_preset),
             body_table: text(&flags.body_table),
             body_request_column: text(&flags.body_request_column),

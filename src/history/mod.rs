@@ -30,6 +30,7 @@ mod measures;
 mod merge;
 mod numbers;
 mod overview;
+mod recent;
 mod scan;
 mod sketch;
 mod trend;
@@ -45,6 +46,7 @@ pub use measure::Measure;
 pub use measures::{Dimension, Group, Groups, Measures};
 pub use merge::{merge, mergeable};
 pub use overview::{Overview, overview};
+pub use recent::{Commit, Recent};
 pub use trend::{Step, Steps, trend};
 
 /// A block that is not what a builder made: the file was damaged.

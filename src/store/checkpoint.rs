@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::history::{self, Keep};
 use super::{Store, StoreError};
 use crate::history::Block;
+use crate::limits::file::LastGood;
 use crate::record::ChannelId;
 use crate::tail::seen::Chunk;
 use crate::usage::{ExtraLabel, Key, Series, Totals, Usage};
@@ -29,6 +30,9 @@ pub struct Position {
     /// Number of the first chunk of seen rows since the table was last changed under us.
     #[serde(default)]
     pub holes_from: i64,
+    /// How often anything was committed: which rows somebody has seen is told by it.
+    #[serde(default)]
+    pub commits: u64,
     /// The log's address without credentials, for a clear word when it is another one.
     #[serde(default)]
     pub source: String,
@@ -58,6 +62,8 @@ pub struct Checkpoint<'a> {
     pub history: &'a [Block],
     /// How long these are kept.
     pub keep: Keep,
+    /// It must outlive a power cut, because it will be shown. If it is not, and is lost, the rows are read again.
+    pub durable: bool,
 }
 
 /// What a checkpoint held.
@@ -84,7 +90,7 @@ impl Store {
                 .query_row("SELECT value FROM state WHERE name = ?1", [name], |row| row.get::<_, String>(0))
                 .optional()
         };
-        let position = state("position")?.map(|text| parse("position", &text)).transpose()?;
+        let position = position(&connection)?;
         let totals: Totals = state("totals")?.map_or(Ok(Totals::default()), |text| parse("totals", &text))?;
         let stored: Vec<ExtraLabel> =
             state("labels")?.map_or_else(|| Ok(labels.to_vec()), |text| parse("labels", &text))?;
@@ -131,6 +137,7 @@ impl Store {
     /// Nothing is written then.
     pub fn commit(&self, checkpoint: &Checkpoint<'_>, labels: &[ExtraLabel]) -> Result<(), StoreError> {
         let mut connection = self.connection();
+        durability(&connection, checkpoint.durable)?;
         let transaction = connection.transaction()?;
         {
             let mut state = transaction.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2)")?;
@@ -170,6 +177,27 @@ impl Store {
         Ok(())
     }
 
+    /// The limits that were last in force.
+    ///
+    /// # Errors
+    /// If the file cannot be read or the value in it is not sound.
+    pub fn limits(&self) -> Result<Option<LastGood>, StoreError> {
+        let text: Option<String> = self
+            .connection()
+            .query_row("SELECT value FROM state WHERE name = 'limits'", [], |row| row.get(0))
+            .optional()?;
+        text.map(|text| parse("limits", &text)).transpose()
+    }
+
+    /// Remembers the limits that are in force.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_limits(&self, limits: &LastGood) -> Result<(), StoreError> {
+        self.connection().execute("INSERT OR REPLACE INTO state VALUES ('limits', ?1)", [json(limits)?])?;
+        Ok(())
+    }
+
     /// The last known name of every channel.
     ///
     /// # Errors
@@ -197,6 +225,29 @@ impl Store {
         transaction.commit()?;
         Ok(())
     }
+}
+
+/// Pages of the write-ahead log after which it is brought into the file: SQLite's own choice, and so many that a long
+/// catch-up does so seldom.
+const CHECKPOINT_PAGES: i64 = 1000;
+const SELDOM_CHECKPOINT_PAGES: i64 = 16_000;
+
+/// Waiting for the disk takes a third of the time of a catch-up. A durable commit makes those before it durable too.
+fn durability(connection: &rusqlite::Connection, durable: bool) -> Result<(), StoreError> {
+    let (synchronous, pages) =
+        if durable { ("full", CHECKPOINT_PAGES) } else { ("normal", SELDOM_CHECKPOINT_PAGES) };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    Ok(())
+}
+
+/// Where the tailer stood; None at the very first start.
+pub(super) fn position(connection: &rusqlite::Connection) -> Result<Option<Position>, StoreError> {
+    let text: Option<String> = connection
+        .prepare_cached("SELECT value FROM state WHERE name = 'position'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    text.map(|text| parse("position", &text)).transpose()
 }
 
 fn load_seen(connection: &rusqlite::Connection) -> Result<Vec<Chunk>, StoreError> {

@@ -76,6 +76,9 @@ pub enum StoreError {
     Damaged(String),
 }
 
+/// The write-ahead log is cut to this length in bytes when nothing of it is needed.
+const LONGEST_IDLE_WAL: i64 = 8 * 1024 * 1024;
+
 /// The open file. Cheap to clone; clones share one connection. All calls block: use a blocking thread.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -159,6 +162,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     check(connection, path)?;
     connection.pragma_update(None, "journal_mode", "wal").map_err(explain)?;
     connection.pragma_update(None, "synchronous", "full").map_err(explain)?;
+    connection.pragma_update(None, "journal_size_limit", LONGEST_IDLE_WAL).map_err(explain)?;
     let transaction = connection.transaction().map_err(explain)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(explain)?;
     for migration in &MIGRATIONS[done..] {

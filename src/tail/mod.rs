@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::TailConfig;
-use crate::history::BlockBuilder;
+use crate::history::{BlockBuilder, Recent};
 use crate::newapi::logs::{Logs, RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
@@ -466,6 +466,7 @@ impl Tailer {
             late_window_ms,
             keep_seconds: seconds(self.config.history),
             rows: 0,
+            recent: Recent::default(),
         })
     }
 
@@ -503,6 +504,7 @@ impl Tailer {
         }
         self.seen = Some(work.seen);
         self.history = work.history;
+        self.state.recent(|recent| recent.append(work.recent));
         self.names = work.names;
         self.position = work.position;
         if dirty || self.usage.is_none() {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::names::Names;
 use super::seen::Seen;
-use crate::history::{BlockBuilder, Fact};
+use crate::history::{BlockBuilder, Fact, Recent};
 use crate::newapi::Directory;
-use crate::newapi::logs::{Logs, RawLogs};
+use crate::newapi::logs::{Log, Logs, RawLogs};
 use crate::record::{ChannelId, Class, LogRecord};
 use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
 use crate::usage::{Context, ExtraLabel, Rules, Usage};
@@ -43,6 +43,8 @@ pub(super) struct Work {
     pub(super) keep_seconds: i64,
     /// Rows counted.
     pub(super) rows: u64,
+    /// The rows of each commit, but for those of the first catch-up.
+    pub(super) recent: Recent,
 }
 
 impl Work {
@@ -71,18 +73,24 @@ impl Work {
             self.names.saved();
         }
         let (chunk, forgotten) = self.seen.commit(self.now_ms);
+        let blocks = self.history.take();
+        self.position.commits += 1;
         store.commit(
             &Checkpoint {
                 position: &self.position,
                 usage: &self.usage,
                 seen: chunk.as_ref(),
                 forgotten: &forgotten,
-                history: &self.history.take(),
+                history: &blocks,
+                durable: self.position.caught_up,
                 keep: Keep { since: now.saturating_sub(self.keep_seconds), now },
             },
             labels,
         )?;
         self.usage.committed();
+        if self.position.caught_up {
+            self.recent.push(self.position.commits, blocks);
+        }
         Ok(())
     }
 
@@ -90,24 +98,7 @@ impl Work {
     pub(super) fn count(mut self, batch: &Logs) -> Self {
         let remember_gaps = self.gaps_may_fill(batch.raw());
         for log in batch.iter() {
-            let (record, print) = (&log.record, log.fingerprint);
-            let mut known_before = self.position.last_id;
-            if record.id <= known_before {
-                continue;
-            }
-            if self.position.anchor.is_none() {
-                known_before = known_before.max(record.id.saturating_sub(FIRST_HOLE_IDS));
-                self.seen.insert(known_before, NO_ROW);
-            }
-            if remember_gaps {
-                self.seen.note_gap(known_before, record.id, self.now_ms);
-            }
-            self.position.last_id = record.id;
-            self.position.anchor = Some(print);
-            if !self.seen.knows(record.id, print) {
-                self.seen.insert(record.id, print);
-                self.observe(record, log.class);
-            }
+            self.count_one(&log, remember_gaps);
         }
         if !remember_gaps {
             self.seen.forget_old();
@@ -118,6 +109,27 @@ impl Work {
             self.position.rereading = None;
         }
         self
+    }
+
+    fn count_one(&mut self, log: &Log<'_>, remember_gaps: bool) {
+        let (record, print) = (&log.record, log.fingerprint);
+        let mut known_before = self.position.last_id;
+        if record.id <= known_before {
+            return;
+        }
+        if self.position.anchor.is_none() {
+            known_before = known_before.max(record.id.saturating_sub(FIRST_HOLE_IDS));
+            self.seen.insert(known_before, NO_ROW);
+        }
+        if remember_gaps {
+            self.seen.note_gap(known_before, record.id, self.now_ms);
+        }
+        self.position.last_id = record.id;
+        self.position.anchor = Some(print);
+        if !self.seen.knows(record.id, print) {
+            self.seen.insert(record.id, print);
+            self.observe(record, log.class);
+        }
     }
 
     /// Counts rows that were missing when higher ids were read.

@@ -12,6 +12,8 @@ mod values;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use mistake::{Mistake, Mistakes, Place};
 
 use self::fields::{Fields, Items};
@@ -41,6 +43,16 @@ pub struct LimitsFile {
     pub limits: Vec<Limit>,
     /// What is accepted but may not be what was meant.
     pub warnings: Vec<Mistake>,
+}
+
+/// A text that was in force, with the channels that its names meant then: a channel that was renamed since must not
+/// make it unreadable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastGood {
+    /// The file's text.
+    pub text: String,
+    /// Names of channels by id.
+    pub channels: BTreeMap<ChannelId, String>,
 }
 
 /// The keys of a limit.

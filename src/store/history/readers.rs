@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::super::{BUSY_TIMEOUT, Store, StoreError};
+use super::super::{BUSY_TIMEOUT, Store, StoreError, checkpoint};
 use super::Stored;
 use crate::history::{
     self, Contributor, Dimension, Entry, Filter, Found, Group, LastError, Measure, Overview, Selection,
@@ -172,7 +172,7 @@ impl HistoryReader {
         self.ask(|stored| history::last_errors(stored, selection, by))
     }
 
-    /// See [`history::entries`].
+    /// See [`history::entries`]. The number of the last commit whose rows were visited.
     ///
     /// # Errors
     /// As above.
@@ -182,8 +182,12 @@ impl HistoryReader {
         to: i64,
         filter: &Filter,
         visit: &mut dyn FnMut(&Entry<'_>),
-    ) -> Result<(), StoreError> {
-        self.ask(|stored| history::entries(stored, from, to, filter, visit))
+    ) -> Result<u64, StoreError> {
+        self.ask(|stored| {
+            let position = checkpoint::position(stored.0)?;
+            history::entries(stored, from, to, filter, visit)?;
+            Ok(position.map_or(0, |position| position.commits))
+        })
     }
 
     /// See [`history::contributors`].

@@ -1,0 +1,228 @@
+//! Keeps the windows of the limits as they are: reads `limits.yml`, fills the windows from the history, then adds the
+//! rows of each commit, and lets time pass.
+//!
+//! The windows hold nothing that is not in the history, so they are right at once after a start, a change of the file
+//! or a jump of the clock: they are filled again, beside the tailer and without waiting for it.
+
+mod file;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::MeterConfig;
+use crate::history::Filter;
+use crate::lifecycle::Hangup;
+use crate::limits::file::{Known, LastGood, LimitsFile, parse};
+use crate::limits::standings::DEFAULT_MAX_KEYS;
+use crate::limits::{Limit, Standing, Standings};
+use crate::record::ChannelId;
+use crate::state::{LimitStanding, LimitsStatus, State};
+use crate::store::{HistoryReader, Store, StoreError};
+use file::Look;
+pub use file::read;
+
+/// Time passes in steps of this length, and so often the file is looked at.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Follows limits.
+#[derive(Debug)]
+pub struct Meter {
+    config: MeterConfig,
+    state: State,
+    store: Store,
+    history: HistoryReader,
+    clock: Clock,
+    /// What the last look at the file found; None before the first one.
+    seen: Option<Look>,
+    limits: Vec<Limit>,
+    loaded_at: Option<f64>,
+    error: Option<String>,
+    windows: Option<Windows>,
+}
+
+/// The windows, and the last commit whose rows are in them.
+#[derive(Debug)]
+struct Windows {
+    standings: Standings,
+    commit: u64,
+}
+
+impl Meter {
+    /// Limits from the file that `config` names.
+    pub fn new(config: MeterConfig, state: State, store: Store, clock: Clock) -> Self {
+        let history = store.history();
+        Self {
+            config,
+            state,
+            store,
+            history,
+            clock,
+            seen: None,
+            limits: Vec::new(),
+            loaded_at: None,
+            error: None,
+            windows: None,
+        }
+    }
+
+    /// Keeps the windows until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (mut changes, mut hangup) = (self.state.changes(), Hangup::listen()?);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = hangup.wait() => {
+                    tracing::info!("SIGHUP: the file of limits is read again");
+                    self.seen = None;
+                }
+                changed = changes.changed() => changed?,
+                () = tokio::time::sleep(STEP) => {}
+            }
+            self = spawn_blocking(move || {
+                self.step();
+                self
+            })
+            .await?;
+        }
+    }
+
+    /// Looks at the file, the rows and the time, and shows how things stand. Blocks.
+    fn step(&mut self) {
+        // Names of channels are needed to understand the file, and the history to fill the windows.
+        if !self.state.directory().ready || !self.state.tail().caught_up {
+            return;
+        }
+        self.look();
+        if let Err(error) = self.count() {
+            tracing::warn!("the windows of the limits cannot be filled: {error}");
+            self.windows = None;
+        }
+        self.state.show_limits(Arc::new(LimitsStatus {
+            limits: self.limits.clone(),
+            standings: self.windows.as_ref().map(|windows| owned(&windows.standings.read())),
+            loaded_at: self.loaded_at,
+            error: self.error.clone(),
+        }));
+    }
+
+    fn look(&mut self) {
+        let found = file::look(&self.config.file);
+        if self.seen.as_ref() == Some(&found) {
+            return;
+        }
+        let first = self.seen.replace(found.clone()).is_none() && self.loaded_at.is_none();
+        let names = self.channel_names();
+        let taken = match found {
+            Look::Absent if self.loaded_at.is_none() => {
+                Ok(LimitsFile { limits: Vec::new(), warnings: Vec::new() })
+            }
+            Look::Absent => Err("the file is gone; `limits: []` says that there are none".to_owned()),
+            Look::Unreadable(error) => Err(error),
+            Look::Text(text) => self.parse(&text, &names).inspect(|_| {
+                self.loaded_at = Some(self.clock.unix_f64());
+                let good = LastGood { text, channels: names };
+                if let Err(error) = self.store.save_limits(&good) {
+                    tracing::warn!("the limits are in force, but cannot be remembered: {error}");
+                }
+            }),
+        };
+        match taken {
+            Ok(file) => {
+                for warning in &file.warnings {
+                    tracing::warn!("{}: {warning}", self.config.file.path.display());
+                }
+                if self.loaded_at.is_some() {
+                    tracing::info!(limits = file.limits.len(), "limits are in force");
+                }
+                self.error = None;
+                self.take(file.limits);
+            }
+            Err(error) => {
+                let kept = if first { self.last_good() } else { "the limits before stay in force" };
+                tracing::error!("limits: {error}; {kept}");
+                self.error = Some(error);
+            }
+        }
+    }
+
+    fn parse(&self, text: &str, channels: &BTreeMap<ChannelId, String>) -> Result<LimitsFile, String> {
+        let known = Known { channels, history: self.config.history };
+        parse(text, &known).map_err(|mistakes| format!("{}: {mistakes}", self.config.file.path.display()))
+    }
+
+    /// Takes over what was in force when the program last ran.
+    fn last_good(&mut self) -> &'static str {
+        match self.store.limits() {
+            Ok(Some(good)) => {
+                let Ok(file) = self.parse(&good.text, &good.channels) else {
+                    return "those of the last run do not fit the configuration any more, so NO LIMIT IS IN FORCE";
+                };
+                self.take(file.limits);
+                "those of the last run stay in force"
+            }
+            Ok(None) => "there were none before, so NO LIMIT IS IN FORCE",
+            Err(error) => {
+                tracing::error!("those of the last run cannot be read: {error}");
+                "NO LIMIT IS IN FORCE"
+            }
+        }
+    }
+
+    fn take(&mut self, limits: Vec<Limit>) {
+        if limits != self.limits {
+            self.windows = None;
+        }
+        self.limits = limits;
+    }
+
+    fn channel_names(&self) -> BTreeMap<ChannelId, String> {
+        let directory = self.state.facts().directory;
+        directory.channels.iter().map(|(id, channel)| (*id, channel.name.clone())).collect()
+    }
+
+    /// Brings the windows to the last commit and to the present.
+    fn count(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.unix();
+        if let Some(windows) = &mut self.windows
+            && windows.standings.advance(now)
+            && let Some(commits) = self.state.recent(|recent| recent.after(windows.commit))
+        {
+            for commit in commits {
+                commit.entries(&mut |entry| windows.standings.add(entry))?;
+                windows.commit = commit.number;
+            }
+            return Ok(());
+        }
+        self.windows = Some(self.fill(now)?);
+        Ok(())
+    }
+
+    fn fill(&self, now: i64) -> Result<Windows, StoreError> {
+        let mut standings = Standings::new(&self.limits, &self.config.timezone, DEFAULT_MAX_KEYS, now);
+        let from = if self.limits.is_empty() { i64::MAX } else { standings.earliest() };
+        let commit =
+            self.history.entries(from, i64::MAX, &Filter::default(), &mut |entry| standings.add(entry))?;
+        Ok(Windows { standings, commit })
+    }
+}
+
+fn owned(standings: &[Standing<'_>]) -> Vec<LimitStanding> {
+    standings
+        .iter()
+        .map(|standing| LimitStanding {
+            limit: standing.limit,
+            channel_id: standing.channel_id,
+            model: standing.model.map(str::to_owned),
+            overflow: standing.overflow,
+            used: standing.used,
+            ratio: standing.ratio,
+            resets_at: standing.resets_at,
+            exhausted_at: standing.exhausted_at,
+        })
+        .collect()
+}
