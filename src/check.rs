@@ -4,11 +4,15 @@
 use std::process::ExitCode;
 
 use crate::cli;
+use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
+use crate::limits::file::Known;
+use crate::limits::{self, Limit};
+use crate::meter;
 use crate::newapi::dsn::Engine;
 use crate::newapi::logs::is_one_api;
 use crate::newapi::{Database, Directory, LogReader, ReadError};
-use crate::store::Store;
+use crate::store::{HistoryReader, Store};
 
 /// Collects findings as they are printed.
 #[derive(Debug, Default)]
@@ -47,6 +51,7 @@ pub async fn run(flags: &Flags) -> ExitCode {
     check_main(&main, &mut report).await;
     let log = config.log_database.as_ref().map_or_else(|| main.clone(), Database::new);
     check_log(&log, &mut report).await;
+    check_limits(&config, &main, &mut report).await;
     main.close().await;
     log.close().await;
     if report.failures == 0 {
@@ -116,6 +121,74 @@ async fn check_log(database: &Database, report: &mut Report) {
         }
     }
     check_rights(database, "log database", report).await;
+}
+
+/// The file of limits, and where each stands by what a monitor has read so far.
+async fn check_limits(config: &Config, main: &Database, report: &mut Report) {
+    let file = &config.limits;
+    let shown = file.path.display();
+    let text = match meter::read(&file.path) {
+        Ok(text) => text,
+        Err(error) if !file.named && error.kind() == std::io::ErrorKind::NotFound => {
+            return report.ok("limits", format!("there is no {shown}, so nothing is limited"));
+        }
+        Err(error) => return report.fail("limits", format!("{shown}: {error}")),
+    };
+    // Without the channels their names cannot be told right from wrong; that they cannot be read was said above.
+    let Ok(directory) = Directory::read(main).await else {
+        return report.warn("limits", format!("{shown}: not checked, because the channels cannot be read"));
+    };
+    let channels = directory.channels.into_iter().map(|(id, channel)| (id, channel.name)).collect();
+    let found = match limits::file::parse(&text, &Known { channels: &channels, history: config.tail.history })
+    {
+        Ok(found) => found,
+        Err(mistakes) => {
+            for mistake in &mistakes.all {
+                report.fail("limits", format!("{shown}: {mistake}"));
+            }
+            return;
+        }
+    };
+    for warning in &found.warnings {
+        report.warn("limits", format!("{shown}: {warning}"));
+    }
+    report.ok("limits", format!("{shown}: {} limits", found.limits.len()));
+    if config.monitor_database.exists() && !found.limits.is_empty() {
+        check_standings(config, found.limits, report).await;
+    }
+}
+
+async fn check_standings(config: &Config, limits: Vec<Limit>, report: &mut Report) {
+    let (history, zone) = (HistoryReader::of_file(&config.monitor_database), config.timezone.clone());
+    let now = Clock::system().unix();
+    let filled = tokio::task::spawn_blocking(move || {
+        meter::fill(&history, &limits, &zone, now).map(|(standings, _)| (standings, limits))
+    });
+    let (standings, limits) = match filled.await {
+        Ok(Ok(filled)) => filled,
+        Ok(Err(error)) => return report.fail("limits", error.to_string()),
+        Err(error) => return report.fail("limits", error.to_string()),
+    };
+    for standing in standings.read() {
+        let Some(limit) = limits.get(standing.limit) else { continue };
+        let channel = standing.channel_id.map(|id| format!(", channel {id}")).unwrap_or_default();
+        let model = standing.model.map(|model| format!(", model {model}")).unwrap_or_default();
+        let line = format!(
+            "{}{channel}{model}: {} of {} {} in {} ({:.0} %)",
+            limit.name,
+            rounded(standing.used),
+            rounded(standing.max),
+            limit.measure.as_str(),
+            limit.window.as_str(),
+            standing.ratio * 100.0
+        );
+        if standing.ratio >= 1.0 { report.warn("limit", line) } else { report.ok("limit", line) }
+    }
+}
+
+/// An amount for people: four digits after the point at most.
+fn rounded(amount: f64) -> f64 {
+    (amount * 10_000.0).round() / 10_000.0
 }
 
 /// A user that may write is no failure: the session is read only anyway.

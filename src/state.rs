@@ -119,6 +119,14 @@ pub struct LimitStanding {
     pub exhausted_at: Option<i64>,
 }
 
+impl Facts {
+    /// A channel's name: today's or, after its deletion, its last; empty if it was never known.
+    pub fn channel_name(&self, id: ChannelId) -> &str {
+        let today = self.directory.channels.get(&id).map(|channel| &channel.name);
+        today.or_else(|| self.channel_names.get(&id)).map_or("", String::as_str)
+    }
+}
+
 impl State {
     /// What may be used, and how much of it is.
     pub fn limits(&self) -> Arc<LimitsStatus> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -198,17 +199,26 @@ impl Meter {
             }
             return Ok(());
         }
-        self.windows = Some(self.fill(now)?);
+        let (standings, commit) = fill(&self.history, &self.limits, &self.config.timezone, now)?;
+        self.windows = Some(Windows { standings, commit });
         Ok(())
     }
+}
 
-    fn fill(&self, now: i64) -> Result<Windows, StoreError> {
-        let mut standings = Standings::new(&self.limits, &self.config.timezone, DEFAULT_MAX_KEYS, now);
-        let from = if self.limits.is_empty() { i64::MAX } else { standings.earliest() };
-        let commit =
-            self.history.entries(from, i64::MAX, &Filter::default(), &mut |entry| standings.add(entry))?;
-        Ok(Windows { standings, commit })
-    }
+/// Windows that hold what the history does, and the last commit whose rows are in them.
+///
+/// # Errors
+/// If the history cannot be read.
+pub fn fill(
+    history: &HistoryReader,
+    limits: &[Limit],
+    zone: &TimeZone,
+    now: i64,
+) -> Result<(Standings, u64), StoreError> {
+    let mut standings = Standings::new(limits, zone, DEFAULT_MAX_KEYS, now);
+    let from = if limits.is_empty() { i64::MAX } else { standings.earliest() };
+    let commit = history.entries(from, i64::MAX, &Filter::default(), &mut |entry| standings.add(entry))?;
+    Ok((standings, commit))
 }
 
 fn owned(standings: &[Standing<'_>]) -> Vec<LimitStanding> {

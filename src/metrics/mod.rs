@@ -2,9 +2,10 @@
 //!
 //! Everything that is counted ([`facts`]) is encoded right after it was committed, not when it is scraped, so a
 //! scrape copies bytes. What changes by itself, such as the lag ([`vitals`]), is a few lines that are encoded
-//! for each scrape.
+//! for each scrape; so are the limits ([`limits`]), whose windows move with the time.
 
 mod facts;
+mod limits;
 mod page;
 mod vitals;
 
@@ -69,13 +70,15 @@ impl Metrics {
     }
 
     fn vitals(&self, format: Format) -> anyhow::Result<Bytes> {
+        let facts = self.inner.state.facts();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(vitals::Vitals {
             tail: self.inner.state.tail(),
-            usage: self.inner.state.facts().usage,
+            usage: facts.usage.clone(),
             history_seconds: self.inner.history.as_secs_f64(),
             now: self.inner.clock.unix_f64(),
         }));
+        registry.register_collector(Box::new(limits::Limits { status: self.inner.state.limits(), facts }));
         page::encode(&registry, format, &page::Exemplars::default(), true)
     }
 

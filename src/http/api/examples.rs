@@ -6,12 +6,14 @@ use jiff::Timestamp;
 
 use super::measures::{Active, Measures};
 use super::views::{
-    Answer, ChannelMeasures, ChannelState, GroupChannels, LastError, ModelMeasures, ModelState, Overview,
-    RequestRows, Shares, SlowRequest, Totals, Trend, TrendPoint, UserMeasures,
+    Answer, ChannelMeasures, ChannelState, Contributor, GroupChannels, LastError, LimitList, LimitState,
+    ModelMeasures, ModelState, Overview, RequestRows, Shares, SlowRequest, Totals, Trend, TrendPoint,
+    UserMeasures,
 };
 use crate::detail::{
     Bodies, ChannelStatus, Context, LogDetail, LogRow, RequestStory, Surroundings, attempts_of,
 };
+use crate::history::Measure;
 use crate::newapi::{Channel, Entry};
 
 /// The day of the examples, and seconds later.
@@ -164,6 +166,41 @@ fn last_error() -> LastError {
         status_code: Some(429),
         error_type: "openai_error".to_owned(),
         detail_url: "/api/v1/logs/143190".to_owned(),
+    }
+}
+
+impl Answer for LimitList {
+    fn example() -> Self {
+        let alice = Contributor {
+            channel_id: 3,
+            channel_name: "azure-eu".to_owned(),
+            model: "gpt-4o".to_owned(),
+            username: "alice".to_owned(),
+            used: 31.5,
+            share: Some(0.75),
+        };
+        let azure = LimitState {
+            limit: "azure-daily".to_owned(),
+            channel_id: Some(3),
+            channel_name: Some("azure-eu".to_owned()),
+            model: Some("gpt-4o*".to_owned()),
+            rest: false,
+            measure: Measure::CostUsd,
+            window: "day".to_owned(),
+            since: at(-50_000),
+            used: 42.0,
+            max: 50.0,
+            remaining: 8.0,
+            ratio: 0.84,
+            warn_at: Some(0.8),
+            severity: "critical",
+            action: "disable_channel",
+            restore: "window_reset".to_owned(),
+            resets_at: Some(at(36_400)),
+            exhausted_at: Some(at(9_500)),
+            contributors: Some(vec![alice]),
+        };
+        Self { items: vec![azure], next: None, next_cursor: None, loaded_at: Some(at(-90_000)), error: None }
     }
 }
 

@@ -76,6 +76,11 @@ impl Api {
         let [log_gate, gate] = [Limits::default(), Limits::default()].map(Gate::new);
         Ok(Self { answers, history, clock, log_gate, gate, routes, document })
     }
+
+    /// The time, to the second.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_second(self.clock.unix()).unwrap_or_default()
+    }
 }
 
 /// Everything below [`BASE`], with the answers for what is not there.
@@ -140,7 +145,7 @@ impl Api {
             return Err(Problem::internal(&"a route is not in the table"));
         };
         // Rows have whole seconds, so nothing finer is true of a window.
-        let now = Timestamp::from_second(self.clock.unix()).unwrap_or_default();
+        let now = self.now();
         let today = now.duration_since(self.answers.midnight(now)).unsigned_abs();
         let known = Known { now, today, history: self.history };
         let query = Query::parse(route.id, &route.accepts, query, known)?;

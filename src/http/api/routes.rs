@@ -16,7 +16,7 @@ use super::super::params::{Accepts, Param, Query, Usual};
 use super::super::problem::Problem;
 use super::answers::Page;
 use super::path::PathParam;
-use super::views::{Answer, ChannelState, List, ModelState, SlowRequest};
+use super::views::{Answer, ChannelState, LimitList, List, ModelState, SlowRequest};
 use super::{Api, BASE};
 use crate::detail::LogRow;
 
@@ -245,6 +245,14 @@ fn states() -> Vec<Route> {
             "Every model with its measures in the window, by default since midnight (TIMEZONE).",
         )
         .takes(today),
+        Route::new("limits", "/limits", "state", |call: Call| async move {
+            Ok::<LimitList, _>(call.api.answers.limits(call.query.limit, call.api.now()).await?)
+        })
+        .says(
+            "Limits now",
+            "Where each limit of limits.yml stands, the most used first, and who uses the first ten of them.",
+        )
+        .takes(Accepts { params: &[Param::Limit], window: DAY, limit: 100 }),
     ]
 }
 

@@ -14,6 +14,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::super::params::By;
 use super::measures::{Active, ActiveChange, Measures, MeasuresChange};
 use crate::detail::{Attempt, ChannelStatus, LogRow, RequestStory};
+use crate::history::Measure;
 
 /// Something that a route answers.
 pub trait Answer: Serialize + ToSchema {
@@ -315,6 +316,95 @@ pub struct ModelState {
     /// Its measures in the window.
     #[serde(flatten)]
     pub measures: Measures,
+}
+
+/// What may be used and how much of it is, the most used first.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LimitList {
+    /// Each key of each limit.
+    pub items: Vec<LimitState>,
+    /// Always null.
+    #[schema(required = true)]
+    pub next: Option<String>,
+    /// Always null.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
+    /// When the limits in force were read; null if there are none, or if they are those of an earlier run.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub loaded_at: Option<Timestamp>,
+    /// What is wrong with the file as it is now; the limits before it stay in force.
+    #[schema(required = true)]
+    pub error: Option<String>,
+}
+
+/// A limit, or one key of a limit that counts each channel or model by itself.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LimitState {
+    /// Its name in the file.
+    pub limit: String,
+    /// The channel; null if it is about several.
+    #[schema(required = true)]
+    pub channel_id: Option<i64>,
+    /// The channel's name.
+    #[schema(required = true)]
+    pub channel_name: Option<String>,
+    /// The model, or the pattern of models; null if it is about all.
+    #[schema(required = true)]
+    pub model: Option<String>,
+    /// It sums the keys that exceed the bound on keys.
+    pub rest: bool,
+    /// What is summed.
+    #[schema(value_type = String)]
+    pub measure: Measure,
+    /// day, week, month, or a length such as 24h.
+    pub window: String,
+    /// Beginning of the window.
+    #[schema(value_type = String, format = DateTime)]
+    pub since: Timestamp,
+    /// How much is used, in the unit of the measure.
+    pub used: f64,
+    /// How much is allowed.
+    pub max: f64,
+    /// How much is left.
+    pub remaining: f64,
+    /// used / max.
+    pub ratio: f64,
+    /// The ratio that is worth a warning.
+    #[schema(required = true)]
+    pub warn_at: Option<f64>,
+    /// critical, warning or info.
+    pub severity: &'static str,
+    /// notify or disable_channel.
+    pub action: &'static str,
+    /// never, window_reset, or a length.
+    pub restore: String,
+    /// When the window ends. Of a rolling one, when it will have calmed down; null if it is calm.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub resets_at: Option<Timestamp>,
+    /// When it will be used up at the present rate; null if not in this window, or already.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    pub exhausted_at: Option<Timestamp>,
+    /// The three biggest contributors; null if so many limits are listed that this one was left out.
+    #[schema(required = true)]
+    pub contributors: Option<Vec<Contributor>>,
+}
+
+/// Who uses a limit.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Contributor {
+    /// The channel, 0 for rows that never reached one.
+    pub channel_id: i64,
+    /// Its name.
+    pub channel_name: String,
+    /// The model.
+    pub model: String,
+    /// The user.
+    pub username: String,
+    /// Its part of `used`.
+    pub used: f64,
+    /// The same as a part of 1.
+    #[schema(required = true)]
+    pub share: Option<f64>,
 }
 
 /// How many channels serve a model to a group.

@@ -99,6 +99,11 @@ impl Store {
 }
 
 impl HistoryReader {
+    /// The history in a file that another process may be writing.
+    pub fn of_file(path: &Path) -> Self {
+        Self { readers: Arc::new(Readers::new(path)) }
+    }
+
     /// One question, one transaction.
     pub(super) fn ask<T>(
         &self,

@@ -3,6 +3,7 @@
 //! Sums and lists come from the history, which holds every counted row; what it does not hold, such as texts, is
 //! read from new-api's log by primary key. So no answer takes longer because the log is large.
 
+mod limits;
 mod log;
 mod rows;
 mod states;

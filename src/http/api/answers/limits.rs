@@ -1,0 +1,121 @@
+//! `limits`: where they stand, and who uses them.
+
+use jiff::Timestamp;
+
+use super::super::super::problem::Problem;
+use super::super::views::{Contributor, LimitList, LimitState};
+use super::{Answers, instant};
+use crate::history::{self, Filter, Measure, Selection};
+use crate::limits::{Limit, ModelScope, Window};
+use crate::state::{Facts, LimitStanding};
+
+/// Of so many limits, the most used ones, the contributors are looked for: each is a question to the history.
+const WITH_CONTRIBUTORS: usize = 10;
+
+/// Contributors that are told.
+const CONTRIBUTORS: usize = 3;
+
+impl Answers {
+    /// `GET /api/v1/limits`
+    pub async fn limits(&self, most: usize, now: Timestamp) -> Result<LimitList, Problem> {
+        let (facts, status) = (self.facts()?, self.state.limits());
+        let standings = status.standings.as_deref();
+        let mut keys: Vec<(&Limit, &LimitStanding)> = standings
+            .ok_or_else(|| Problem::not_ready("the windows of the limits are being filled".to_owned()))?
+            .iter()
+            .filter_map(|standing| Some((status.limits.get(standing.limit)?, standing)))
+            .collect();
+        keys.sort_by(|(_, a), (_, b)| b.ratio.total_cmp(&a.ratio));
+        keys.truncate(most);
+        let mut items = Vec::with_capacity(keys.len());
+        for (place, (limit, standing)) in keys.into_iter().enumerate() {
+            let mut item = self.limit(limit, standing, &facts, now);
+            // What a key of the rest sums over cannot be asked for.
+            if place < WITH_CONTRIBUTORS && !standing.overflow {
+                item.contributors = Some(self.contributors(limit, &item, &facts).await?);
+            }
+            items.push(item);
+        }
+        Ok(LimitList {
+            items,
+            next: None,
+            next_cursor: None,
+            loaded_at: status.loaded_at.map(|at| {
+                #[expect(clippy::cast_possible_truncation, reason = "seconds of our own clock")]
+                let second = at as i64;
+                instant(second)
+            }),
+            error: status.error.clone(),
+        })
+    }
+
+    fn limit(&self, limit: &Limit, standing: &LimitStanding, facts: &Facts, now: Timestamp) -> LimitState {
+        let second = now.as_second();
+        let since = match &limit.window {
+            Window::Calendar(period) => period.span(&self.timezone, second).start,
+            Window::Rolling(length) => second.saturating_sub(length.seconds()),
+        };
+        LimitState {
+            limit: limit.name.clone(),
+            channel_id: standing.channel_id,
+            channel_name: standing.channel_id.map(|id| facts.channel_name(id).to_owned()),
+            model: standing.model.clone(),
+            rest: standing.overflow,
+            measure: limit.measure,
+            window: limit.window.as_str().to_owned(),
+            since: instant(since),
+            used: standing.used,
+            max: limit.max,
+            remaining: (limit.max - standing.used).max(0.0),
+            ratio: standing.ratio,
+            warn_at: limit.warn_at,
+            severity: limit.severity.as_str(),
+            action: limit.action.as_str(),
+            restore: limit.restore.as_str().to_owned(),
+            resets_at: standing.resets_at.map(instant),
+            exhausted_at: standing.exhausted_at.map(instant),
+            contributors: None,
+        }
+    }
+
+    async fn contributors(
+        &self,
+        limit: &Limit,
+        item: &LimitState,
+        facts: &Facts,
+    ) -> Result<Vec<Contributor>, Problem> {
+        let pattern = if let ModelScope::Glob(glob) = &limit.model { Some(glob.clone()) } else { None };
+        let exact = item.model.clone().filter(|_| pattern.is_none());
+        let selection = Selection {
+            from: item.since.as_second(),
+            to: i64::MAX,
+            filter: Filter {
+                channels: item.channel_id.into_iter().collect(),
+                models: exact.into_iter().collect(),
+                ..Filter::default()
+            },
+        };
+        // A pattern is no condition that the history knows.
+        let most = if pattern.is_some() { usize::MAX } else { CONTRIBUTORS };
+        let measure = limit.measure;
+        let found = self.ask(move |history| history.contributors(&selection, measure, most)).await?;
+        Ok(found
+            .into_iter()
+            .filter(|one| pattern.as_ref().is_none_or(|glob| glob.matches(&one.model)))
+            .take(CONTRIBUTORS)
+            .map(|one| contributor(one, measure, item.used, facts))
+            .collect())
+    }
+}
+
+fn contributor(one: history::Contributor, measure: Measure, used: f64, facts: &Facts) -> Contributor {
+    let own = measure.value(one.sum);
+    Contributor {
+        channel_name: facts.channel_name(one.channel_id).to_owned(),
+        channel_id: one.channel_id,
+        model: one.model,
+        username: one.username,
+        used: own,
+        share: (used > 0.0).then_some(own / used),
+    }
+}
