@@ -145,9 +145,9 @@ fn catch_up(big: &Table, folder: &std::path::Path) -> anyhow::Result<Vec<Row>> {
 /// One poll with 100 new rows, on both tables in turn.
 async fn polls(small: &Table, big: &Table, folder: &std::path::Path) -> anyhow::Result<Row> {
     let mut follow_small =
-        monitor::Follower::new(small, &folder.join(format!("poll-s-{}.db", small.engine))).await?;
+        Box::pin(monitor::Follower::new(small, &folder.join(format!("poll-s-{}.db", small.engine)))).await?;
     let mut follow_big =
-        monitor::Follower::new(big, &folder.join(format!("poll-b-{}.db", big.engine))).await?;
+        Box::pin(monitor::Follower::new(big, &folder.join(format!("poll-b-{}.db", big.engine)))).await?;
     let (mut on_small, mut on_big) = (Vec::new(), Vec::new());
     for _ in 0..POLLS {
         on_small.push(follow_small.poll(small, 100).await?.as_secs_f64() * 1000.0);

@@ -81,7 +81,7 @@ impl Meter {
                     tracing::info!("SIGHUP: the file of limits is read again");
                     self.seen = None;
                 }
-                changed = changes.changed() => changed?,
+                news = changes.changed() => news?,
                 () = tokio::time::sleep(STEP) => {}
             }
             self = spawn_blocking(move || {

@@ -76,7 +76,7 @@ impl Limits {
         let (mut channel_id, mut channel_name, mut model) = (String::new(), String::new(), String::new());
         if let Some(id) = standing.channel_id {
             channel_id = id.to_string();
-            channel_name = self.facts.channel_name(id).to_owned();
+            self.facts.channel_name(id).clone_into(&mut channel_name);
         } else if standing.overflow && limit.channel == ChannelScope::Each {
             (channel_id, channel_name) = (OTHER.to_owned(), OTHER.to_owned());
         }

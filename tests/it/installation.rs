@@ -1,5 +1,7 @@
 //! A small gateway with a row of every kind in its log, and the monitor on it.
 
+use token_monitor::config::Flags;
+
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
 use crate::support::{Folder, Monitor, flags, now};
@@ -21,7 +23,15 @@ impl Installation {
 
     pub async fn of(database: Database) -> Self {
         let folder = Folder::new();
-        let monitor = Monitor::ready(&flags(&database.url, &folder.path())).await;
+        let limits = folder.path().join("limits.yml");
+        std::fs::write(&limits, LIMITS).expect("writing the limits");
+        let flags =
+            Flags { limits_file: Some(limits.display().to_string()), ..flags(&database.url, &folder.path()) };
+        let monitor = Monitor::ready(&flags).await;
+        monitor
+            .page()
+            .wait_samples("limits are shown", |samples| samples.count("newapi_limit_used") > 0)
+            .await;
         Self { monitor, _folder: folder, _database: database }
     }
 
@@ -41,6 +51,14 @@ impl Installation {
         String::from_utf8(self.scrape(accept).await.1).expect("UTF-8")
     }
 }
+
+/// What may be used. Windows that roll, because a day may end while a test runs.
+const LIMITS: &str = r#"
+limits:
+  - {name: azure-daily, channel: 1, model: "gpt-4o*", measure: cost_usd, max: 50, window: 24h, warn_at: 0.8, action: disable_channel, restore: window_reset}
+  - {name: each-model, model: "*", measure: tokens, max: 100000, window: 7d, severity: warning}
+  - {name: errors, measure: errors, max: 2, window: 1h, severity: info}
+"#;
 
 /// Its channels, for SQLite.
 pub const CHANNELS: &str = r"

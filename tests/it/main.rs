@@ -11,6 +11,7 @@ mod faults;
 mod installation;
 mod late;
 mod ledger;
+mod limits;
 mod page;
 mod parts;
 mod process;

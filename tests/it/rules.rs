@@ -9,18 +9,8 @@ use crate::exposition::Exposition;
 /// The page that the project agreed on.
 const PAGE: &str = include_str!("golden/metrics.txt");
 
-/// Labels of a limit.
-const LIMIT: &str = "limit channel_id channel_name model measure window action restore severity";
-
 /// Families of the contract that are not served yet, with their labels. One that is on the page must leave this list.
 const PLANNED: &[(&str, &str)] = &[
-    ("newapi_limit_used", LIMIT),
-    ("newapi_limit_max", LIMIT),
-    ("newapi_limit_used_ratio", LIMIT),
-    ("newapi_limit_warn_ratio", LIMIT),
-    ("newapi_limit_reset_timestamp_seconds", LIMIT),
-    ("token_monitor_config_last_reload_successful", ""),
-    ("token_monitor_config_last_reload_success_timestamp_seconds", ""),
     ("token_monitor_webhooks_total", "result"),
     ("token_monitor_last_webhook_timestamp_seconds", ""),
     ("token_monitor_deliveries_total", "target result reason"),

@@ -12,6 +12,16 @@ pub fn steady(page: &str) -> String {
         {
             return format!("{name} <changes>\n");
         }
+        if let Some((sample, _)) = line.rsplit_once(' ')
+            && [
+                "newapi_limit_reset_timestamp_seconds{",
+                "token_monitor_config_last_reload_success_timestamp_seconds",
+            ]
+            .iter()
+            .any(|name| line.starts_with(name))
+        {
+            return format!("{sample} <changes>\n");
+        }
         match line.rsplit_once(' ') {
             Some((exemplar, _)) if line.contains(" # {") => format!("{exemplar} <time>\n"),
             _ => format!("{}\n", line.replace(env!("CARGO_PKG_VERSION"), "<version>")),

@@ -170,6 +170,7 @@ pub fn command(flags: &Flags) -> Command {
         ("POLL_INTERVAL", &flags.poll_interval),
         ("LATE_WINDOW", &flags.late_window),
         ("HISTORY", &flags.history),
+        ("LIMITS_FILE", &flags.limits_file),
         ("MAX_SERIES", &flags.max_series),
         ("EXTRA_LABELS", &flags.extra_labels),
         ("TIMEZONE", &flags.timezone),

@@ -16,7 +16,7 @@ use super::super::params::{Accepts, Param, Query, Usual};
 use super::super::problem::Problem;
 use super::answers::Page;
 use super::path::PathParam;
-use super::views::{Answer, ChannelState, LimitList, List, ModelState, SlowRequest};
+use super::views::{Answer, ChannelState, List, ModelState, SlowRequest};
 use super::{Api, BASE};
 use crate::detail::LogRow;
 
@@ -246,7 +246,7 @@ fn states() -> Vec<Route> {
         )
         .takes(today),
         Route::new("limits", "/limits", "state", |call: Call| async move {
-            Ok::<LimitList, _>(call.api.answers.limits(call.query.limit, call.api.now()).await?)
+            call.api.answers.limits(call.query.limit, call.api.now()).await
         })
         .says(
             "Limits now",

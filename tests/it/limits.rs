@@ -1,0 +1,296 @@
+//! Limits: where they stand is what SQL says, at once after a start, a change of the file and a restart; a bad file
+//! changes nothing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use token_monitor::clock::Clock;
+use token_monitor::config::Flags;
+use tokio::time::sleep;
+
+use crate::ledger::traffic;
+use crate::schema::{LogRow, Version};
+use crate::servers::{Database, Engine};
+use crate::support::{Folder, Monitor, Page, Process, eventually, flags, now};
+
+const VERSION: Version = Version::V1_0_0Rc24;
+const RELOADED: &str = "token_monitor_config_last_reload_successful";
+const DAY: i64 = 86_400;
+
+/// A database, a file of limits, and what to start a monitor with.
+struct Story {
+    database: Database,
+    _folder: Folder,
+    file: PathBuf,
+    flags: Flags,
+}
+
+impl Story {
+    async fn begin(engine: Engine, limits: &str) -> Self {
+        let (database, folder) = (Database::create(engine, VERSION).await, Folder::new());
+        let file = folder.path().join("limits.yml");
+        let flags = Flags {
+            limits_file: Some(file.display().to_string()),
+            timezone: Some("Asia/Shanghai".to_owned()),
+            ..flags(&database.url, &folder.path())
+        };
+        let story = Self { database, _folder: folder, file, flags };
+        story.write(limits);
+        story
+    }
+
+    fn write(&self, limits: &str) {
+        std::fs::write(&self.file, limits).expect("writing the limits");
+    }
+
+    /// Waits until the gauge of each key is what SQL sums to, and no other key is shown.
+    async fn agrees(&self, page: &Page, limit: &str, key: &str, sum: &str, since: i64) {
+        let grouped = if key.is_empty() { String::new() } else { format!("GROUP BY {key}") };
+        let key = if key.is_empty() { "''" } else { key };
+        let sql = format!("SELECT {key}, {sum} FROM logs WHERE created_at >= {since} {grouped}");
+        let mut wanted: Vec<(String, f64)> = self
+            .database
+            .rows(&sql)
+            .await
+            .into_iter()
+            .map(|row| {
+                let number = row[1].as_deref().unwrap_or("0").parse().expect("a number");
+                (row[0].clone().unwrap_or_default(), number)
+            })
+            .filter(|(_, used)| *used > 0.0)
+            .collect();
+        wanted.sort_by(|a, b| a.0.cmp(&b.0));
+        let of_limit = format!("limit=\"{limit}\"");
+        let shown = async || {
+            let samples = page.samples().await;
+            let mut shown: Vec<(String, f64)> = samples
+                .0
+                .iter()
+                .filter(|(series, used)| {
+                    series.starts_with("newapi_limit_used{") && series.contains(&of_limit) && **used > 0.0
+                })
+                .map(|(series, used)| {
+                    let label = |name: &str| {
+                        let start = series.find(&format!("{name}=\""))? + name.len() + 2;
+                        series[start..].split('"').next().map(str::to_owned)
+                    };
+                    let channel = label("channel_id").unwrap_or_default();
+                    (channel + &label("model").unwrap_or_default(), *used)
+                })
+                .collect();
+            shown.sort_by(|a, b| a.0.cmp(&b.0));
+            shown
+        };
+        let close = |shown: &[(String, f64)]| {
+            shown.len() == wanted.len()
+                && shown
+                    .iter()
+                    .zip(&wanted)
+                    .all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-6 * b.1.max(1.0))
+        };
+        for _ in 0..200 {
+            if close(&shown().await) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{limit}: shown {:?}, by SQL {wanted:?}", shown().await);
+    }
+}
+
+fn midnight() -> i64 {
+    let zone = TimeZone::get("Asia/Shanghai").expect("a zone");
+    let now = Timestamp::from_second(now()).expect("now").to_zoned_datetime(zone);
+    now.start_of_day().expect("a midnight").timestamp().as_second()
+}
+
+const LIMITS: &str = r#"
+limits:
+  - {name: each-channel, channel: "*", measure: cost_usd, max: 5, window: day, warn_at: 0.5}
+  - {name: all-tokens, measure: tokens, max: 1000000, window: 7d}
+  - {name: errors, measure: errors, max: 10, window: 30d, severity: warning}
+"#;
+
+const MORE: &str = r#"
+  - {name: each-model, model: "*", measure: requests, max: 100, window: 15d}
+"#;
+
+const COST: &str = "SUM(CASE WHEN type = 2 THEN quota WHEN type = 6 THEN -quota ELSE 0 END) * 0.000002";
+const TOKENS: &str = "SUM(CASE WHEN type = 2 THEN prompt_tokens + completion_tokens ELSE 0 END)";
+const ERRORS: &str = "SUM(CASE WHEN type = 5 THEN 1 ELSE 0 END)";
+const REQUESTS: &str = "SUM(CASE WHEN type = 2 THEN 1 ELSE 0 END)";
+
+/// Rows of the last ten days and of this minute.
+fn rows() -> Vec<LogRow> {
+    let mut rows = traffic(0, 600);
+    let (first, last) = (now() - 10 * DAY, now());
+    for (place, row) in (0..).zip(&mut rows) {
+        // None near the edge of a window that rolls, which is exact to a thousandth of its length.
+        row.created_at = (first + place * 1464 + 732).min(last);
+    }
+    rows
+}
+
+fn refund(channel_id: i64, quota: i64) -> LogRow {
+    LogRow {
+        kind: 6,
+        channel_id,
+        quota,
+        created_at: now(),
+        prompt_tokens: 0,
+        completion_tokens: 0,
+        ..LogRow::default()
+    }
+}
+
+async fn limits_stand_where_sql_says(engine: Engine) {
+    let story = Story::begin(engine, LIMITS).await;
+    story.database.insert_logs(&rows()).await;
+    let all = async |page: &Page| {
+        story.agrees(page, "each-channel", "channel_id", COST, midnight()).await;
+        story.agrees(page, "all-tokens", "", TOKENS, now() - 7 * DAY).await;
+        story.agrees(page, "errors", "", ERRORS, now() - 30 * DAY).await;
+    };
+    let monitor = Monitor::ready(&story.flags).await;
+    let page = monitor.page();
+    all(&page).await;
+
+    // As rows come, money given back among them.
+    story.database.insert_logs(&traffic(10_000, 40)).await;
+    story.database.insert_logs(&[refund(2, 3000)]).await;
+    all(&page).await;
+
+    // A limit that is added stands at once where it stood all along.
+    story.write(&format!("{LIMITS}{MORE}"));
+    story.agrees(&page, "each-model", "model_name", REQUESTS, now() - 15 * DAY).await;
+    all(&page).await;
+    monitor.stop().await;
+
+    story.database.insert_logs(&traffic(20_000, 40)).await;
+    let again = Monitor::ready(&story.flags).await;
+    all(&again.page()).await;
+    story.agrees(&again.page(), "each-model", "model_name", REQUESTS, now() - 15 * DAY).await;
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_stand_where_sql_says_on_sqlite() {
+    limits_stand_where_sql_says(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_stand_where_sql_says_on_mariadb() {
+    limits_stand_where_sql_says(Engine::MySql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_stand_where_sql_says_on_postgres() {
+    limits_stand_where_sql_says(Engine::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_keeps_the_limits_before_also_over_a_restart() {
+    let story = Story::begin(Engine::Sqlite, LIMITS).await;
+    story.database.insert_logs(&rows()).await;
+    let process = Process::spawn(&story.flags);
+    let page = process.page();
+    page.wait_ready().await;
+    page.wait_samples("the limits are read", |samples| samples.count("newapi_limit_used") > 0).await;
+    assert_eq!(page.samples().await.get(RELOADED), Some(1.0));
+
+    story.write("limits:\n  - {name: x, measure: dollars, max: 5, window: day}\n");
+    page.wait_samples("the mistake is seen", |samples| samples.get(RELOADED) == Some(0.0)).await;
+    story.agrees(&page, "errors", "", ERRORS, now() - 30 * DAY).await;
+    assert!(process.printed().contains("line 2, column"), "{}", process.printed());
+    process.kill();
+
+    // The monitor knows what was in force when it last ran.
+    let again = Process::spawn(&story.flags);
+    let page = again.page();
+    page.wait_ready().await;
+    page.wait_samples("the limits before are in force", |samples| samples.count("newapi_limit_used") > 0)
+        .await;
+    assert_eq!(page.samples().await.get(RELOADED), Some(0.0));
+    story.agrees(&page, "errors", "", ERRORS, now() - 30 * DAY).await;
+
+    std::fs::remove_file(&story.file).expect("removing the limits");
+    sleep(Duration::from_millis(2500)).await;
+    assert!(page.samples().await.count("newapi_limit_used") > 0, "a file that is gone ends no limit");
+    story.write("limits: []\n");
+    again.signal("HUP");
+    page.wait_samples("there are none", |samples| samples.get(RELOADED) == Some(1.0)).await;
+    assert_eq!(page.samples().await.count("newapi_limit_used"), 0);
+    again.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_turns_with_the_time_and_not_with_rows() {
+    let story = Story::begin(Engine::Sqlite, LIMITS).await;
+    story.database.insert_logs(&traffic(0, 100)).await;
+    let clock = Clock::fixed(Timestamp::from_second(now()).expect("now"));
+    let monitor = Monitor::start_at(&story.flags, clock.clone()).await;
+    let page = monitor.page();
+    page.wait_ready().await;
+    story.agrees(&page, "each-channel", "channel_id", COST, midnight()).await;
+    clock.set(Timestamp::from_second(now() + DAY).expect("tomorrow"));
+    let used = |samples: &crate::samples::Samples, limit: &str| {
+        samples.sum("newapi_limit_used", &[&format!("limit=\"{limit}\"")])
+    };
+    let samples = page.wait_samples("a day begins", |samples| used(samples, "each-channel") == 0.0).await;
+    assert!(used(&samples, "all-tokens") > 0.0, "seven days are not over");
+    clock.set(Timestamp::from_second(now() + 8 * DAY).expect("next week"));
+    page.wait_samples("seven days are over", |samples| used(samples, "all-tokens") == 0.0).await;
+    monitor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_tells_who_uses_a_limit() {
+    let limits = "limits:\n  - {name: alice, channel: 7, model: \"gpt-*\", measure: quota, max: 1000, window: 2h, warn_at: 0.5}\n";
+    let story = Story::begin(Engine::Sqlite, limits).await;
+    let row = |username: &str, model: &str, quota| LogRow {
+        channel_id: 7,
+        username: username.to_owned(),
+        model_name: model.to_owned(),
+        quota,
+        created_at: now() - 60,
+        ..LogRow::default()
+    };
+    let rows = [
+        row("alice", "gpt-4o", 500),
+        row("bob", "gpt-4o", 200),
+        row("alice", "gpt-4o-mini", 90),
+        row("carol", "gpt-5", 10),
+        row("dave", "claude", 5000),
+    ];
+    story.database.insert_logs(&rows).await;
+    let monitor = Monitor::ready(&story.flags).await;
+    let api = monitor.api();
+    eventually("the limit is there", async || {
+        let answer = api.ask("/api/v1/limits").await;
+        answer.status == 200 && !answer.json()["items"].as_array().expect("a list").is_empty()
+    })
+    .await;
+    let answer = api.get("limits").await;
+    let item = &answer["items"][0];
+    assert_eq!((&item["limit"], &item["model"]), (&"alice".into(), &"gpt-*".into()));
+    let numbers = ["used", "max", "remaining", "ratio", "warn_at"].map(|field| item[field].as_f64());
+    assert_eq!(numbers, [Some(800.0), Some(1000.0), Some(200.0), Some(0.8), Some(0.5)]);
+    assert!(item["resets_at"].is_string() && answer["error"].is_null() && answer["loaded_at"].is_string());
+    let contributors: Vec<_> = item["contributors"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| {
+            (one["username"].as_str(), one["model"].as_str(), one["used"].as_f64(), one["share"].as_f64())
+        })
+        .collect();
+    let expected = [
+        (Some("alice"), Some("gpt-4o"), Some(500.0), Some(0.625)),
+        (Some("bob"), Some("gpt-4o"), Some(200.0), Some(0.25)),
+        (Some("alice"), Some("gpt-4o-mini"), Some(90.0), Some(0.1125)),
+    ];
+    assert_eq!(contributors, expected);
+    monitor.stop().await;
+}
