@@ -1,6 +1,8 @@
 //! `token-monitor demo`: the stand-in and the monitor in one process.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -15,6 +17,9 @@ use crate::lifecycle::{self, Lifecycle};
 /// Where the demo listens unless LISTEN says otherwise: nobody else can reach it, so it needs no password.
 const LISTEN: &str = "127.0.0.1:3002";
 
+/// Limits that the demo's traffic comes near to, and runs into in an episode.
+const LIMITS: &str = include_str!("limits.yml");
+
 /// Runs the demo until a signal. `flags` other than those of databases and admin API are respected.
 ///
 /// # Errors
@@ -27,6 +32,8 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
     let dir = options.dir.clone();
     let demo = tokio::task::spawn_blocking(move || Demo::open(&options, now)).await??;
 
+    let limits = limits_file(flags, &dir)?;
+
     let admin = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
     let admin_address = admin.local_addr()?;
     let flags = Flags {
@@ -38,6 +45,7 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
         new_api_base_url: Some(format!("http://{admin_address}")),
         new_api_key: Some(demo.admin_token().to_owned()),
         new_api_key_file: None,
+        limits_file: Some(limits.display().to_string()),
         listen: Some(
             flags.listen.clone().filter(|listen| !listen.is_empty()).unwrap_or_else(|| LISTEN.to_owned()),
         ),
@@ -49,7 +57,7 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     lifecycle::stop_on_signals(stop.clone())?;
     let app = App::build(config, clock.clone()).await?;
-    announce(app.address(), admin_address, demo.database_path());
+    announce(app.address(), admin_address, demo.database_path(), &limits);
 
     let mut life = Lifecycle::new(stop.clone());
     let router = demo.admin_router().into_make_service_with_connect_info::<SocketAddr>();
@@ -65,9 +73,24 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
     life.run().await
 }
 
-fn announce(monitor: SocketAddr, admin: SocketAddr, database: &std::path::Path) {
+/// `LIMITS_FILE`, else limits of the demo's own, which may be changed and are not written again.
+fn limits_file(flags: &Flags, dir: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(file) = flags.limits_file.as_ref().filter(|file| !file.trim().is_empty()) {
+        return Ok(file.into());
+    }
+    let path = dir.join("limits.yml");
+    match std::fs::File::create_new(&path) {
+        Ok(mut file) => file.write_all(LIMITS.as_bytes())?,
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot write {}", path.display())),
+    }
+    Ok(path)
+}
+
+fn announce(monitor: SocketAddr, admin: SocketAddr, database: &Path, limits: &Path) {
     println!("Token Monitor    http://{monitor}/");
     println!("Metrics          http://{monitor}/metrics");
+    println!("Limits           http://{monitor}/api/v1/limits, written in {}", limits.display());
     println!("Stand-in's API   http://{admin}/api/status");
     println!("Stand-in's data  {}", database.display());
     println!("Something to see: curl -X POST http://{admin}/demo/episode/burn   (or slow, errors)");
