@@ -114,6 +114,17 @@ impl Store {
         &self.path
     }
 
+    /// Brings all that was committed into the file itself, as far as nobody reads what was there before. SQLite does so
+    /// by itself only when the writer's connection is the last to be closed.
+    ///
+    /// # Errors
+    /// If the file cannot be written; nothing is lost then.
+    pub fn settle(&self) -> Result<(), StoreError> {
+        let connection = self.connection();
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic inside a transaction rolls it back, so the connection stays good.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)

@@ -226,6 +226,8 @@ impl Tailer {
                 stop.run_until_cancelled(tokio::time::sleep(pause)).await;
             }
         }
+        let store = self.store.clone();
+        spawn_blocking(move || store.settle()).await??;
         Ok(())
     }
 

@@ -20,15 +20,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     // Databases, all SQL. A chunk of seen rows is stored as the tail remembers it.
     ("newapi", &["record"]),
-    ("store", &["history", "record", "tail::seen", "usage"]),
+    ("store", &["history", "limits::file::LastGood", "record", "tail::seen", "usage"]),
     // A row in full, for people; pure but for the calendar.
     ("detail", &["history", "newapi", "record"]),
     // What the loops know, and the loops.
-    ("state", &["newapi", "record", "usage"]),
+    ("state", &["history::Recent", "limits::Limit", "newapi", "record", "usage"]),
     ("refresh", &["newapi", "record", "state", "store"]),
     ("tail", &["clock", "config", "history", "newapi", "record", "state", "store", "usage"]),
+    (
+        "meter",
+        &["clock", "config", "history::Filter", "lifecycle::Hangup", "limits", "record", "state", "store"],
+    ),
     // The surface.
-    ("metrics", &["clock", "newapi", "record", "state", "usage"]),
+    ("metrics", &["clock", "limits", "newapi", "record", "state", "usage"]),
     (
         "http",
         &[
@@ -36,6 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config",
             "detail",
             "history",
+            "limits",
             "metrics",
             "newapi",
             "record",
@@ -49,9 +54,21 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["detail", "newapi::dsn", "secret", "telemetry", "usage"]),
     (
         "app",
-        &["clock", "config", "http", "lifecycle", "metrics", "newapi", "refresh", "state", "store", "tail"],
+        &[
+            "clock",
+            "config",
+            "http",
+            "lifecycle",
+            "meter",
+            "metrics",
+            "newapi",
+            "refresh",
+            "state",
+            "store",
+            "tail",
+        ],
     ),
-    ("check", &["cli", "config", "newapi", "store"]),
+    ("check", &["cli", "clock", "config", "limits", "meter", "newapi", "store"]),
     ("cli", &["app", "check", "clock", "config", "demo", "lifecycle", "telemetry"]),
     ("lib", &[]),
     ("main", &[]),

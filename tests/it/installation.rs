@@ -53,7 +53,7 @@ impl Installation {
 }
 
 /// What may be used. Windows that roll, because a day may end while a test runs.
-const LIMITS: &str = r#"
+pub const LIMITS: &str = r#"
 limits:
   - {name: azure-daily, channel: 1, model: "gpt-4o*", measure: cost_usd, max: 50, window: 24h, warn_at: 0.8, action: disable_channel, restore: window_reset}
   - {name: each-model, model: "*", measure: tokens, max: 100000, window: 7d, severity: warning}

@@ -4,7 +4,7 @@ use token_monitor::clock::Clock;
 use token_monitor::config::Flags;
 
 use super::oracle::moment;
-use crate::installation::{CHANNELS, every_kind_of_row};
+use crate::installation::{CHANNELS, LIMITS, every_kind_of_row};
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
 use crate::snapshot::assert_golden;
@@ -78,6 +78,7 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("request", "requests/req-story".to_owned(), 200),
         ("channels", "channels".to_owned(), 200),
         ("models", "models".to_owned(), 200),
+        ("limits", "limits".to_owned(), 200),
         ("openapi", "openapi.json".to_owned(), 200),
         ("problem_parameter", "logs?limit=501".to_owned(), 400),
         ("problem_history", "overview?window=32d".to_owned(), 400),
@@ -99,10 +100,16 @@ async fn each_route_of_the_api_answers_as_it_was_agreed() {
     let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
     database.exec(CHANNELS).await;
     database.insert_logs(&log()).await;
-    let flags = Flags { timezone: Some("Asia/Shanghai".into()), ..flags(&database.url, &folder.path()) };
+    let limits = folder.path().join("limits.yml");
+    std::fs::write(&limits, LIMITS).expect("writing the limits");
+    let flags = Flags {
+        timezone: Some("Asia/Shanghai".into()),
+        limits_file: Some(limits.display().to_string()),
+        ..flags(&database.url, &folder.path())
+    };
     let clock = Clock::fixed(moment(NOW).parse().expect("a time"));
     let monitor = Monitor::start_at(&flags, clock).await;
-    monitor.page().wait_ready().await;
+    monitor.page().wait_samples("limits are shown", |samples| samples.count("newapi_limit_used") > 0).await;
     let mut wrong = Vec::new();
     for (name, route, status) in routes() {
         let answer = monitor.api().ask(&format!("/api/v1/{route}")).await;
