@@ -221,6 +221,16 @@ impl Table {
         Ok(command)
     }
 
+    /// The number that a query gives, by the engine's own client.
+    pub fn number(&self, query: &str) -> anyhow::Result<f64> {
+        let mut child = self.client(true)?.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        child.stdin.take().context("an input")?.write_all(format!("{query};").as_bytes())?;
+        let printed = String::from_utf8(child.wait_with_output()?.stdout)?;
+        // Clients print headings as well.
+        let number = printed.lines().find_map(|line| line.trim().parse().ok());
+        number.with_context(|| format!("no number: {query}"))
+    }
+
     /// Reads what the monitor reads, with the engine's own client; the text goes nowhere.
     pub fn read_with_client(&self) -> anyhow::Result<Duration> {
         let group = if self.engine == Engine::MariaDb { "`group`" } else { "\"group\"" };

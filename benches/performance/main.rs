@@ -4,6 +4,7 @@
 mod api;
 mod client;
 mod data;
+mod limits;
 mod measure;
 mod monitor;
 
@@ -44,6 +45,10 @@ async fn run() -> anyhow::Result<()> {
             eprintln!("{engine}: the API");
             api::measure(&big, rows, &folder, &mut table)?;
         }
+        if parts.of_engine("limits") {
+            eprintln!("{engine}: limits");
+            table.extend(limits::measure(&big, &folder)?);
+        }
         if parts.of_engine("follow") {
             let small = Table::fill(engine, &folder, "small", SMALL)?;
             eprintln!("{engine}: catching up");
@@ -77,7 +82,7 @@ struct Parts(Vec<String>);
 impl Parts {
     const ENGINES: [&str; 3] = ["sqlite", "mariadb", "postgresql"];
     /// What is measured on each engine.
-    const OF_ENGINES: [&str; 2] = ["follow", "api"];
+    const OF_ENGINES: [&str; 3] = ["follow", "api", "limits"];
     const OTHERS: [&str; 3] = ["scrape", "freshness", "idle"];
 
     fn from_env() -> anyhow::Result<Self> {

@@ -1,5 +1,6 @@
 //! The monitor that is measured: the real binary, or its follower alone.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -28,6 +29,16 @@ pub struct Process {
 
 impl Process {
     pub fn start(url: &str, store: &Path, poll: &str) -> anyhow::Result<Self> {
+        Self::start_with(url, store, poll, &[])
+    }
+
+    /// The same with more variables.
+    pub fn start_with(
+        url: &str,
+        store: &Path,
+        poll: &str,
+        variables: &[(&str, &OsStr)],
+    ) -> anyhow::Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let began = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_token-monitor"))
@@ -37,6 +48,7 @@ impl Process {
             .env("POLL_INTERVAL", poll)
             .env("MAX_SERIES", "100000")
             .env("RUST_LOG", "warn")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .spawn()?;
         Ok(Self { child, address, began })

@@ -1,5 +1,6 @@
 //! Integration tests: stories told against real servers and the real program. Run them with `scripts/test`.
 
+mod alarms;
 mod api;
 mod appearing;
 mod architecture;

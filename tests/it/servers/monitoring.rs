@@ -1,8 +1,10 @@
 //! Private Prometheus and Alertmanager servers.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::process::{self, Ready, Server, Spec};
 
@@ -16,10 +18,25 @@ impl Prometheus {
     /// `--enable-feature=exemplar-storage,native-histograms`. The process works in a folder of its own: a rule file is
     /// named by an absolute path.
     pub fn start(config: &str, extra_flags: &[&str]) -> Self {
+        Self::start_in(process::new_folder("prometheus-"), process::free_port(), config, extra_flags)
+    }
+
+    /// The same on a port that the configuration may name, with the files of a folder in `rules` beside the
+    /// configuration.
+    pub fn start_with_rules(port: u16, config: &str, rules: &Path) -> Self {
         let folder = process::new_folder("prometheus-");
+        let beside = folder.path().join("rules");
+        fs::create_dir(&beside).expect("making a folder for rules");
+        for file in fs::read_dir(rules).expect("the folder of rules") {
+            let file = file.expect("reading the folder of rules");
+            fs::copy(file.path(), beside.join(file.file_name())).expect("copying rules");
+        }
+        Self::start_in(folder, port, config, &[])
+    }
+
+    fn start_in(folder: TempDir, port: u16, config: &str, extra_flags: &[&str]) -> Self {
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).expect("writing the configuration");
-        let port = process::free_port();
         let mut args = vec![
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.path().join("data").display()),
@@ -38,6 +55,11 @@ impl Prometheus {
     /// The series of an instant query: the array at `data.result`.
     pub async fn query(&self, promql: &str) -> Value {
         self.get("query", &[("query", promql)]).await["result"].take()
+    }
+
+    /// The servers that it sends alerts to: none in its first seconds.
+    pub async fn alertmanagers(&self) -> Value {
+        self.get("alertmanagers", &[]).await["activeAlertmanagers"].take()
     }
 
     /// The exemplars of a selector between two times, in Unix seconds.
@@ -96,7 +118,7 @@ impl Alertmanager {
     }
 }
 
-fn start(program: &str, args: Vec<String>, folder: tempfile::TempDir, port: u16) -> Server {
+fn start(program: &str, args: Vec<String>, folder: TempDir, port: u16) -> Server {
     let program = process::find_program(program);
     let ready = Ready::Http("/-/ready");
     let spec = Spec { program, args, user: None, ready, stop: "TERM", kill: "KILL" };
