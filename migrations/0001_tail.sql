@@ -23,9 +23,7 @@ CREATE TABLE models (
 CREATE TABLE seen (
     seq     INTEGER PRIMARY KEY,
     seen_at INTEGER NOT NULL,
-    rows    BLOB NOT NULL,
-    -- Whether rows before these were read and forgotten: what is missing there is no hole.
-    after_forgotten INTEGER NOT NULL
+    rows    BLOB NOT NULL
 );
 
 -- The last name of every channel, kept after new-api has deleted it.

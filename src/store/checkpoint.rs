@@ -30,6 +30,9 @@ pub struct Position {
     /// Number of the first chunk of seen rows since the table was last changed under us.
     #[serde(default)]
     pub holes_from: i64,
+    /// The highest id of a row that was read and is no longer among the seen ones: no hole is looked for up to it.
+    #[serde(default)]
+    pub forgotten: i64,
     /// How often anything was committed: which rows somebody has seen is told by it.
     #[serde(default)]
     pub commits: u64,
@@ -164,8 +167,8 @@ impl Store {
             }
             if let Some(chunk) = checkpoint.seen {
                 transaction
-                    .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3, ?4)")?
-                    .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows), chunk.after_forgotten])?;
+                    .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3)")?
+                    .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows)])?;
             }
             let mut forget = transaction.prepare_cached("DELETE FROM seen WHERE seq = ?1")?;
             for seq in checkpoint.forgotten {
@@ -251,17 +254,15 @@ pub(super) fn position(connection: &rusqlite::Connection) -> Result<Option<Posit
 }
 
 fn load_seen(connection: &rusqlite::Connection) -> Result<Vec<Chunk>, StoreError> {
-    let mut statement =
-        connection.prepare("SELECT seq, seen_at, rows, after_forgotten FROM seen ORDER BY seq")?;
-    let chunks = statement.query_map([], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?, row.get::<_, bool>(3)?))
-    })?;
+    let mut statement = connection.prepare("SELECT seq, seen_at, rows FROM seen ORDER BY seq")?;
+    let chunks = statement
+        .query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(2)?)))?;
     chunks
         .map(|chunk| {
-            let (seq, seen_at, bytes, after_forgotten) = chunk?;
+            let (seq, seen_at, bytes) = chunk?;
             let rows = unpack(&bytes)
                 .ok_or_else(|| StoreError::Damaged(format!("the rows of seen {seq} are cut short")))?;
-            Ok(Chunk { seq, seen_at, rows, after_forgotten })
+            Ok(Chunk { seq, seen_at, rows })
         })
         .collect()
 }

@@ -56,6 +56,9 @@ const PROBE_IDS: u32 = 20_000;
 /// Late rows fetched in one read.
 const LATE_ROWS_PER_READ: usize = 500;
 
+/// A month may be an hour longer than its days, and its beginning must not be gone before its end.
+const KEEP_LONGER_SECONDS: i64 = 2 * 3600;
+
 /// How often the first reading of the directory is looked for.
 const DIRECTORY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -185,7 +188,8 @@ impl Tailer {
             tail.history_from = position.history_from;
             tail.last_id = position.last_id;
         });
-        let seen = Some(Seen::restore(late_window, seen, position.last_id, position.holes_from));
+        let seen =
+            Some(Seen::restore(late_window, seen, position.last_id, position.holes_from, position.forgotten));
         Ok(Self {
             database,
             store,
@@ -437,7 +441,13 @@ impl Tailer {
             seen
         } else {
             let position = &self.position;
-            Seen::restore(late_window_ms, self.store.seen()?, position.last_id, position.holes_from)
+            Seen::restore(
+                late_window_ms,
+                self.store.seen()?,
+                position.last_id,
+                position.holes_from,
+                position.forgotten,
+            )
         };
         let facts = self.state.facts();
         let mut usage = Arc::try_unwrap(known).map_or_else(
@@ -466,7 +476,7 @@ impl Tailer {
             rules: self.rules.clone(),
             now_ms: self.clock.now().as_millisecond(),
             late_window_ms,
-            keep_seconds: seconds(self.config.history),
+            keep_seconds: seconds(self.config.history).saturating_add(KEEP_LONGER_SECONDS),
             rows: 0,
             recent: Recent::default(),
         })

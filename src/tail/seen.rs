@@ -34,8 +34,6 @@ pub struct Chunk {
     pub seen_at: i64,
     /// Id and fingerprint of each.
     pub rows: Vec<(i64, u64)>,
-    /// Rows between those of the chunks before and these were read too, and are not remembered.
-    pub after_forgotten: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +52,11 @@ pub struct Seen {
     highest: i64,
     chunks: VecDeque<Chunk>,
     pending: Vec<(i64, u64)>,
-    /// Rows before the pending ones were forgotten without a commit.
-    forgot: bool,
+    /// The highest id of a row that was read and is not remembered any more: what is missing up to it may have been
+    /// read, so nothing there is taken for a hole after a restart.
+    forgotten: i64,
+    /// Chunks before this one are of a table that was changed since.
+    holes_from: i64,
     /// Holes by their first id.
     gaps: BTreeMap<i64, Gap>,
 }
@@ -67,14 +68,17 @@ impl Seen {
     }
 
     /// What a checkpoint holds. Holes below `cursor` are found again, between rows of the chunks from `holes_from`
-    /// on: rows before that belong to a table that was changed since.
-    pub fn restore(late_window_ms: i64, chunks: Vec<Chunk>, cursor: i64, holes_from: i64) -> Self {
-        let mut seen = Self::new(late_window_ms);
-        let (mut when, mut followed_by_forgotten) = (BTreeMap::new(), BTreeSet::new());
+    /// on: rows before that belong to a table that was changed since. Up to the id `forgotten` there are none.
+    pub fn restore(
+        late_window_ms: i64,
+        chunks: Vec<Chunk>,
+        cursor: i64,
+        holes_from: i64,
+        forgotten: i64,
+    ) -> Self {
+        let mut seen = Self { holes_from, forgotten, ..Self::new(late_window_ms) };
+        let mut when = BTreeMap::new();
         for chunk in chunks {
-            if chunk.after_forgotten {
-                followed_by_forgotten.extend(when.keys().next_back().copied());
-            }
             for (id, print) in &chunk.rows {
                 seen.remember(*id, *print);
                 if chunk.seq >= holes_from && *id <= cursor {
@@ -85,10 +89,8 @@ impl Seen {
         }
         let mut below = None;
         for (id, since) in when {
-            if let Some(below) = below.replace(id)
-                && !followed_by_forgotten.contains(&below)
-            {
-                seen.note_gap(below, id, since);
+            if let Some(below) = below.replace(id) {
+                seen.note_gap(below.max(forgotten), id, since);
             }
         }
         seen
@@ -111,8 +113,7 @@ impl Seen {
         self.highest = self.highest.max(id);
         self.pending.push((id, print));
         if self.pending.len() >= MAX_ROWS {
-            self.pending.drain(..MAX_ROWS / 2);
-            self.forgot = true;
+            self.forget_pending(MAX_ROWS / 2);
         }
         if !self.gaps.is_empty() {
             self.fill(id);
@@ -123,9 +124,18 @@ impl Seen {
     /// them are remembered only for the case that the table is changed under us.
     pub fn forget_old(&mut self) {
         if self.pending.len() > 2 * MIN_ROWS {
-            self.pending.drain(..self.pending.len() - MIN_ROWS);
-            self.forgot = true;
+            self.forget_pending(self.pending.len() - MIN_ROWS);
         }
+    }
+
+    fn forget_pending(&mut self, rows: usize) {
+        let last = self.pending.drain(..rows).map(|(id, _)| id).max();
+        self.forgotten = self.forgotten.max(last.unwrap_or(0));
+    }
+
+    /// The highest id of a row that was read and is not remembered any more.
+    pub fn forgotten(&self) -> i64 {
+        self.forgotten
     }
 
     /// Notes that no id between `below` and `above` was there when `above` was read.
@@ -200,6 +210,8 @@ impl Seen {
 
     /// Forgets holes above `id`: the cursor went back, and what is there is read in order.
     pub fn rewind(&mut self, id: i64) {
+        self.holes_from = self.next_seq();
+        self.forgotten = self.forgotten.min(id);
         self.gaps.split_off(&id.saturating_add(1));
         if let Some((_, gap)) = self.gaps.iter_mut().next_back() {
             gap.last = gap.last.min(id);
@@ -219,9 +231,7 @@ impl Seen {
     /// What a commit at `now` must add, and the numbers of the chunks that it may drop.
     pub fn commit(&mut self, now: i64) -> (Option<Chunk>, Vec<i64>) {
         let rows = std::mem::take(&mut self.pending);
-        let after_forgotten = std::mem::take(&mut self.forgot);
-        let chunk =
-            (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows, after_forgotten });
+        let chunk = (!rows.is_empty()).then(|| Chunk { seq: self.next_seq(), seen_at: now, rows });
         if let Some(chunk) = &chunk {
             for (id, print) in &chunk.rows {
                 self.remember(*id, *print);
@@ -244,6 +254,9 @@ impl Seen {
             if let Some(chunk) = self.chunks.pop_front() {
                 for row in &chunk.rows {
                     self.rows.remove(row);
+                    if chunk.seq >= self.holes_from {
+                        self.forgotten = self.forgotten.max(row.0);
+                    }
                 }
                 dropped.push(chunk.seq);
             }
@@ -344,12 +357,11 @@ mod tests {
         let first = seen.commit(0).0.expect("a chunk");
         read(&mut seen, 100_000..200_000);
         let second = seen.commit(0).0.expect("a chunk");
-        assert!(first.after_forgotten && second.after_forgotten && second.rows[0].0 > 150_000);
+        assert!(second.rows[0].0 > 150_000 && seen.forgotten() == second.rows[0].0 - 1);
         seen.note_gap(199_999, 200_002, 0);
         read(&mut seen, 200_002..200_005);
         let third = seen.commit(0).0.expect("a chunk");
-        assert!(!third.after_forgotten);
-        let again = Seen::restore(WINDOW, vec![first, second, third], 200_004, 0);
+        let again = Seen::restore(WINDOW, vec![first, second, third], 200_004, 0, seen.forgotten());
         assert_eq!(again.due(0, 10), [(200_000, 200_001)]);
     }
 
@@ -362,7 +374,29 @@ mod tests {
             seen.insert(id, 7);
         }
         let second = seen.commit(0).0.expect("a chunk");
-        assert_eq!(Seen::restore(WINDOW, vec![first, second], 499_999, 0).gaps(), 0);
+        assert_eq!(Seen::restore(WINDOW, vec![first, second], 499_999, 0, seen.forgotten()).gaps(), 0);
+    }
+
+    #[test]
+    fn rows_beside_a_late_one_are_no_hole_when_they_are_forgotten() {
+        let (mut seen, mut stored) = (Seen::new(WINDOW), BTreeMap::new());
+        for round in 0..400_i64 {
+            let (first, now) = (round * 100, round * 2_000);
+            // The row in the middle of the round before comes with this one.
+            for id in (first..first + 100).filter(|id| id % 100 != 50) {
+                seen.insert(id, 7);
+            }
+            if round > 0 {
+                seen.insert(first - 50, 7);
+            }
+            let (chunk, dropped) = seen.commit(now);
+            stored.extend(chunk.map(|chunk| (chunk.seq, chunk)));
+            stored.retain(|seq, _| !dropped.contains(seq));
+        }
+        let chunks: Vec<Chunk> = stored.into_values().collect();
+        assert!(chunks[0].seq > 100, "nothing was dropped");
+        let again = Seen::restore(WINDOW, chunks, 39_999, 0, seen.forgotten());
+        assert_eq!(again.due(i64::MAX, 10), [(39_950, 39_950)]);
     }
 
     proptest! {
@@ -402,7 +436,7 @@ mod tests {
                 chunks.extend(chunk);
                 if round == restart_at {
                     // The hole below the very first row is not remembered, so start with it known.
-                    seen = Seen::restore(WINDOW, chunks.clone(), cursor, 0);
+                    seen = Seen::restore(WINDOW, chunks.clone(), cursor, 0, 0);
                     seen.note_gap(0, chunks.iter().flat_map(|c| &c.rows).map(|r| r.0).min().unwrap_or(1), now);
                 }
             }

@@ -75,6 +75,7 @@ impl Work {
         let (chunk, forgotten) = self.seen.commit(self.now_ms);
         let blocks = self.history.take();
         self.position.commits += 1;
+        self.position.forgotten = self.seen.forgotten();
         store.commit(
             &Checkpoint {
                 position: &self.position,
