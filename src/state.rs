@@ -92,10 +92,14 @@ pub struct LimitsStatus {
     pub limits: Vec<Limit>,
     /// Where each key of each limit stands; None until the windows are filled.
     pub standings: Option<Vec<LimitStanding>>,
+    /// The file was looked at, or for.
+    pub looked: bool,
     /// When the file in force was taken over, unix seconds; None if there is none.
     pub loaded_at: Option<f64>,
     /// What is wrong with the file as it is now.
     pub error: Option<String>,
+    /// Why the windows are not as they should be.
+    pub trouble: Option<String>,
 }
 
 /// A [`Standing`](crate::limits::Standing) that owns its texts.

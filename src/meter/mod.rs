@@ -28,7 +28,10 @@ use file::Look;
 pub use file::read;
 
 /// Time passes in steps of this length, and so often the file is looked at.
-const STEP: Duration = Duration::from_secs(1);
+const STEP: Duration = Duration::from_millis(500);
+
+/// Pause before windows that could not be filled are filled again, in seconds.
+const RETRY_SECONDS: i64 = 10;
 
 /// Follows limits.
 #[derive(Debug)]
@@ -38,12 +41,18 @@ pub struct Meter {
     store: Store,
     history: HistoryReader,
     clock: Clock,
-    /// What the last look at the file found; None before the first one.
-    seen: Option<Look>,
+    /// What the last look at the file found. A change counts when two looks agree: the file may be half written.
+    found: Option<Look>,
+    /// What was dealt with last, and the names of channels then; None before the first time.
+    dealt_with: Option<(Look, BTreeMap<ChannelId, String>)>,
+    /// The file is to be read now, changed or not.
+    asked: bool,
     limits: Vec<Limit>,
     loaded_at: Option<f64>,
     error: Option<String>,
     windows: Option<Windows>,
+    /// Why the windows are not as they should be, and when they are filled again, in unix seconds.
+    trouble: Option<(String, i64)>,
 }
 
 /// The windows, and the last commit whose rows are in them.
@@ -63,11 +72,14 @@ impl Meter {
             store,
             history,
             clock,
-            seen: None,
+            found: None,
+            dealt_with: None,
+            asked: true,
             limits: Vec::new(),
             loaded_at: None,
             error: None,
             windows: None,
+            trouble: None,
         }
     }
 
@@ -79,7 +91,7 @@ impl Meter {
                 () = stop.cancelled() => return Ok(()),
                 () = hangup.wait() => {
                     tracing::info!("SIGHUP: the file of limits is read again");
-                    self.seen = None;
+                    self.asked = true;
                 }
                 news = changes.changed() => news?,
                 () = tokio::time::sleep(STEP) => {}
@@ -99,30 +111,39 @@ impl Meter {
             return;
         }
         self.look();
-        if let Err(error) = self.count() {
-            tracing::warn!("the windows of the limits cannot be filled: {error}");
-            self.windows = None;
-        }
+        self.count();
         self.state.show_limits(Arc::new(LimitsStatus {
             limits: self.limits.clone(),
             standings: self.windows.as_ref().map(|windows| owned(&windows.standings.read())),
+            looked: true,
             loaded_at: self.loaded_at,
             error: self.error.clone(),
+            trouble: self.trouble.as_ref().map(|(trouble, _)| trouble.clone()),
         }));
     }
 
     fn look(&mut self) {
-        let found = file::look(&self.config.file);
-        if self.seen.as_ref() == Some(&found) {
+        let (found, names) = (file::look(&self.config.file), self.channel_names());
+        let settled = self.found.replace(found.clone()).as_ref() == Some(&found);
+        // A name that no channel had may be that of a new one.
+        let known = self
+            .dealt_with
+            .as_ref()
+            .is_some_and(|(look, channels)| *look == found && (self.error.is_none() || *channels == names));
+        if !std::mem::take(&mut self.asked) && (known || !settled) {
             return;
         }
-        let first = self.seen.replace(found.clone()).is_none() && self.loaded_at.is_none();
-        let names = self.channel_names();
+        if self.dealt_with.replace((found.clone(), names.clone())).is_none() {
+            self.take_last_good();
+        }
         let taken = match found {
-            Look::Absent if self.loaded_at.is_none() => {
+            Look::Absent if self.limits.is_empty() && self.loaded_at.is_none() => {
                 Ok(LimitsFile { limits: Vec::new(), warnings: Vec::new() })
             }
-            Look::Absent => Err("the file is gone; `limits: []` says that there are none".to_owned()),
+            Look::Absent => Err(format!(
+                "{}: the file is gone; `limits: []` in it says that nothing is limited",
+                self.config.file.path.display()
+            )),
             Look::Unreadable(error) => Err(error),
             Look::Text(text) => self.parse(&text, &names).inspect(|_| {
                 self.loaded_at = Some(self.clock.unix_f64());
@@ -144,7 +165,11 @@ impl Meter {
                 self.take(file.limits);
             }
             Err(error) => {
-                let kept = if first { self.last_good() } else { "the limits before stay in force" };
+                let kept = match (self.limits.len(), self.loaded_at) {
+                    (0, _) => "NO LIMIT IS IN FORCE",
+                    (_, None) => "those of the last run stay in force",
+                    (_, Some(_)) => "the limits before stay in force",
+                };
                 tracing::error!("limits: {error}; {kept}");
                 self.error = Some(error);
             }
@@ -156,21 +181,13 @@ impl Meter {
         parse(text, &known).map_err(|mistakes| format!("{}: {mistakes}", self.config.file.path.display()))
     }
 
-    /// Takes over what was in force when the program last ran.
-    fn last_good(&mut self) -> &'static str {
-        match self.store.limits() {
-            Ok(Some(good)) => {
-                let Ok(file) = self.parse(&good.text, &good.channels) else {
-                    return "those of the last run do not fit the configuration any more, so NO LIMIT IS IN FORCE";
-                };
-                self.take(file.limits);
-                "those of the last run stay in force"
-            }
-            Ok(None) => "there were none before, so NO LIMIT IS IN FORCE",
-            Err(error) => {
-                tracing::error!("those of the last run cannot be read: {error}");
-                "NO LIMIT IS IN FORCE"
-            }
+    /// Takes over what was in force when the program last ran: until the file is read, and if it cannot be.
+    fn take_last_good(&mut self) {
+        let last = self.store.limits().map_err(|error| error.to_string());
+        match last.and_then(|good| good.map(|good| self.parse(&good.text, &good.channels)).transpose()) {
+            Ok(Some(file)) => self.take(file.limits),
+            Ok(None) => {}
+            Err(error) => tracing::error!("the limits of the last run cannot be used: {error}"),
         }
     }
 
@@ -186,10 +203,31 @@ impl Meter {
         directory.channels.iter().map(|(id, channel)| (*id, channel.name.clone())).collect()
     }
 
-    /// Brings the windows to the last commit and to the present.
-    fn count(&mut self) -> Result<(), StoreError> {
+    /// Brings the windows to the last commit and to the present. If that fails, they stay what they were.
+    fn count(&mut self) {
         let now = self.clock.unix();
-        if let Some(windows) = &mut self.windows
+        if self.trouble.as_ref().is_some_and(|(_, again)| (again - RETRY_SECONDS..*again).contains(&now)) {
+            return;
+        }
+        match self.catch_up(now) {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    tracing::info!("the windows of the limits are right again");
+                }
+            }
+            Err(error) => {
+                let trouble = format!("the windows of the limits cannot be brought up to date: {error}");
+                if self.trouble.is_none() {
+                    tracing::error!("{trouble}");
+                }
+                self.trouble = Some((trouble, now.saturating_add(RETRY_SECONDS)));
+            }
+        }
+    }
+
+    fn catch_up(&mut self, now: i64) -> Result<(), StoreError> {
+        if self.trouble.is_none()
+            && let Some(windows) = &mut self.windows
             && windows.standings.advance(now)
             && let Some(commits) = self.state.recent(|recent| recent.after(windows.commit))
         {
@@ -236,3 +274,6 @@ fn owned(standings: &[Standing<'_>]) -> Vec<LimitStanding> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,9 @@ impl collector::Collector for Limits {
                 }
             }
         }
+        if !self.status.looked {
+            return Ok(());
+        }
         let family = descriptor(
             &mut encoder,
             "token_monitor_config_last_reload_successful",

@@ -76,7 +76,7 @@ impl Seen {
         holes_from: i64,
         forgotten: i64,
     ) -> Self {
-        let mut seen = Self { holes_from, forgotten, ..Self::new(late_window_ms) };
+        let mut seen = Self { forgotten, holes_from, ..Self::new(late_window_ms) };
         let mut when = BTreeMap::new();
         for chunk in chunks {
             for (id, print) in &chunk.rows {

@@ -332,7 +332,7 @@ pub struct LimitList {
     /// When the limits in force were read; null if there are none, or if they are those of an earlier run.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub loaded_at: Option<Timestamp>,
-    /// What is wrong with the file as it is now; the limits before it stay in force.
+    /// What is wrong with the file as it is now, or why the list is not up to date; the limits before stay in force.
     #[schema(required = true)]
     pub error: Option<String>,
 }

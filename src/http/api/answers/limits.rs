@@ -45,7 +45,7 @@ impl Answers {
                 let second = at as i64;
                 instant(second)
             }),
-            error: status.error.clone(),
+            error: status.error.clone().or_else(|| status.trouble.clone()),
         })
     }
 
