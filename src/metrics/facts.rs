@@ -14,7 +14,8 @@ use super::page::Exemplars;
 use crate::newapi::directory::provider_name;
 use crate::record::{ChannelId, Defect};
 use crate::state::Facts;
-use crate::usage::histogram::{Histogram, NATIVE_SCHEMA, NATIVE_ZERO_THRESHOLD, spans_and_deltas};
+use crate::usage::histogram::{Histogram, NATIVE_ZERO_THRESHOLD};
+use crate::usage::native::{NATIVE_SCHEMA, spans_and_deltas};
 use crate::usage::{Cell, Family, Key, Leaf, OTHER, Rules, Series, Usage, Value};
 
 type Encoded = Result<(), std::fmt::Error>;
@@ -154,11 +155,11 @@ impl Collector {
         Ok(())
     }
 
-    fn cell(&self, metrics: &mut MetricEncoder, labels: &Labels, leaf: Leaf, cell: &Cell) -> Encoded {
+    fn cell(&self, metrics: &mut MetricEncoder, labels: &Labels, leaf: Leaf, cell: Cell<'_>) -> Encoded {
         let leaf_labels = leaf_labels(leaf);
         let labels = (labels.as_slice(), leaf_labels.as_slice());
-        match &cell.value {
-            Value::Number(number) => counter(metrics, &labels, if cell.held { 0.0 } else { *number }),
+        match cell.value {
+            Value::Number(number) => counter(metrics, &labels, if cell.held { 0.0 } else { number }),
             Value::Histogram(histogram) => {
                 let bounds = leaf.family().bounds();
                 if cell.held {

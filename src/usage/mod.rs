@@ -5,8 +5,13 @@
 //! publishes the clone. So no reader ever sees a count that a crash could take back, and each sees one state.
 //! Pure: no clock, no database.
 
+mod adding;
 pub mod histogram;
-pub mod series;
+mod key;
+mod leaf;
+pub mod native;
+mod series;
+mod totals;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -15,13 +20,15 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Class, Defect, LogRecord, Request};
-use histogram::Exemplar;
-use series::{Addition, KeyRef};
-pub use series::{Cell, Family, Key, Leaf, OTHER, Series, Value};
-
-/// Row types with a label value of their own; others share one.
-const ROW_TYPES: usize = 8;
+use crate::record::{Class, LogRecord};
+use adding::Adding;
+use key::KeyRef;
+pub use key::{Key, OTHER};
+pub use leaf::{Family, Leaf};
+use series::Addition;
+pub use series::{Cell, Series, Value};
+use totals::ROW_TYPES;
+pub use totals::Totals;
 
 /// At most so many names of models that once had an answered request. An attacker cannot add to them.
 const MAX_KNOWN_MODELS: usize = 50_000;
@@ -95,38 +102,6 @@ pub struct Context<'a> {
     pub exemplars_since: i64,
 }
 
-/// Counts that have no channel or model.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Totals {
-    /// Rows by type 0 to 7; the last one is every other type.
-    pub rows: [u64; ROW_TYPES + 1],
-    /// Rows that became visible after a higher id had been read.
-    pub late_rows: u64,
-    /// Rows by [`Defect`].
-    pub defects: [u64; Defect::ALL.len()],
-    /// Additions to a family's `_other` because of the cap.
-    pub overflow: [u64; Family::ALL.len()],
-    /// `created_at` of the newest row of a failed attempt; 0 if none was ever read.
-    pub last_error_row_at: i64,
-    /// Whether a row ever had a stream status.
-    pub saw_stream_status: bool,
-    /// `created_at` of the newest row.
-    pub newest_row_at: i64,
-}
-
-impl Totals {
-    /// Rows with their `type` label.
-    pub fn rows_by_type(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        ["0", "1", "2", "3", "4", "5", "6", "7", "other"].into_iter().zip(self.rows)
-    }
-
-    /// All rows.
-    pub fn all_rows(&self) -> u64 {
-        self.rows.iter().sum()
-    }
-}
-
 /// Everything counted.
 #[derive(Debug, Clone, Default)]
 pub struct Usage {
@@ -192,8 +167,8 @@ impl Usage {
     pub fn resumed(mut self, version: u64) -> Self {
         self.version = version + 1;
         for series in self.series.values_mut() {
-            if series.cells().any(|(_, cell)| cell.held) {
-                Arc::make_mut(series).cells_mut().for_each(|cell| cell.born = version + 1);
+            if series.holds() {
+                Arc::make_mut(series).reborn(version + 1);
             }
         }
         self
@@ -336,7 +311,6 @@ impl Usage {
             max_series: context.rules.max_series,
             live: context.live,
             version: self.version,
-            hint: 0,
             admitted: false,
             overflow: Vec::new(),
         };
@@ -360,8 +334,11 @@ impl Usage {
         let series = Arc::make_mut(self.series.entry(Arc::clone(&key)).or_default());
         for (leaf, addition) in additions {
             self.totals.overflow[leaf.family().index()] += 1;
-            self.held += usize::from(context.live && !series.has(leaf));
-            series.cell(leaf, context.live, self.version).apply(addition, leaf);
+            if context.live && !series.has(leaf) {
+                self.held += 1;
+                series.hold(leaf, self.version);
+            }
+            series.add(leaf, addition);
         }
         if series.touched != self.version {
             series.touched = self.version;
@@ -378,103 +355,17 @@ impl Usage {
     pub fn release(&mut self, seen: u64) -> bool {
         let mut released = 0;
         for (key, series) in &mut self.series {
-            if series.cells().any(|(_, cell)| cell.held && cell.born <= seen) {
+            if series.holds_since(seen) {
                 let series = Arc::make_mut(series);
                 if series.touched != self.version {
                     series.touched = self.version;
                     self.changes.series.push(Arc::clone(key));
                 }
-                for cell in series.cells_mut() {
-                    if cell.held && cell.born <= seen {
-                        cell.held = false;
-                        released += 1;
-                    }
-                }
+                released += series.release(seen);
             }
         }
         self.held -= released;
         released > 0
-    }
-}
-
-/// Adds what one row counts as to the cells of its label set.
-struct Adding<'a> {
-    series: &'a mut Series,
-    sizes: &'a mut [usize; Family::ALL.len()],
-    held: &'a mut usize,
-    max_series: usize,
-    live: bool,
-    version: u64,
-    /// Where the next cell probably is: additions come in the order of cells.
-    hint: usize,
-    admitted: bool,
-    overflow: Vec<(Leaf, Addition)>,
-}
-
-impl Adding<'_> {
-    fn add(&mut self, leaf: Leaf, amount: f64) {
-        self.put(leaf, Addition::Count(amount));
-    }
-
-    #[inline]
-    fn put(&mut self, leaf: Leaf, addition: Addition) {
-        let size = &mut self.sizes[leaf.family().index()];
-        let place = self.series.place(leaf, self.hint);
-        if place.is_err() {
-            if *size >= self.max_series {
-                self.overflow.push((leaf.overflow(), addition));
-                return;
-            }
-            *size += 1;
-            *self.held += usize::from(self.live);
-        }
-        self.admitted = true;
-        self.series.cell_at(leaf, place, self.live, self.version).apply(addition, leaf);
-        self.hint = place.unwrap_or_else(|at| at) + 1;
-    }
-
-    fn request(&mut self, record: &LogRecord<'_>, request: &Request, context: &Context<'_>) {
-        // In the order of the cells of a series.
-        for (family, tokens) in [
-            (Family::InputTokens, request.input_tokens),
-            (Family::OutputTokens, request.output_tokens),
-            (Family::CacheReadTokens, request.cache_read_tokens),
-            (Family::CacheWriteTokens, request.cache_write_tokens),
-        ] {
-            self.add(Leaf::Plain(family), tokens as f64);
-        }
-        self.money(request.quota, 0, context);
-        let slow = request.duration_seconds > context.rules.slow_over_seconds;
-        self.add(Leaf::Plain(Family::SlowRequests), f64::from(u8::from(slow)));
-        self.add(Leaf::Requests(request.outcome, record.stream), 1.0);
-        let timing = |family| Leaf::Timing(family, request.retried);
-        self.time(timing(Family::RequestDuration), request.duration_seconds, record, context);
-        if let Some(seconds) = request.first_token_seconds {
-            self.time(timing(Family::TimeToFirstToken), seconds, record, context);
-        }
-    }
-
-    /// All four families are touched at once, so that `consumed - refunded` has both sides.
-    fn money(&mut self, consumed: u64, refunded: u64, context: &Context<'_>) {
-        let (consumed, refunded) = (consumed as f64, refunded as f64);
-        for (family, amount) in [
-            (Family::QuotaConsumed, consumed),
-            (Family::QuotaRefunded, refunded),
-            (Family::CostUsd, consumed / context.quota_per_unit),
-            (Family::CostRefundedUsd, refunded / context.quota_per_unit),
-        ] {
-            self.add(Leaf::Plain(family), amount);
-        }
-    }
-
-    fn time(&mut self, leaf: Leaf, seconds: f64, record: &LogRecord<'_>, context: &Context<'_>) {
-        let exemplar = (record.created_at >= context.exemplars_since).then(|| Exemplar {
-            log_id: record.id,
-            request_id: record.request_id.as_ref().into(),
-            value: seconds,
-            at: record.created_at,
-        });
-        self.put(leaf, Addition::Observation(seconds, exemplar));
     }
 }
 

@@ -38,8 +38,8 @@ fn error(model: &str) -> LogRecord<'_> {
 
 fn number(usage: &Usage, channel_id: i64, model: &str, leaf: Leaf) -> f64 {
     let key = Key { channel_id: Some(channel_id), model: model.to_owned(), extra: Vec::new() };
-    match usage.get(&key).and_then(|series| series.get(leaf)).map(|cell| &cell.value) {
-        Some(Value::Number(number)) => *number,
+    match usage.get(&key).and_then(|series| series.get(leaf)).map(|cell| cell.value) {
+        Some(Value::Number(number)) => number,
         Some(Value::Histogram(histogram)) => histogram.count() as f64,
         None => 0.0,
     }
@@ -50,8 +50,8 @@ fn sum(usage: &Usage, family: Family) -> f64 {
         .series()
         .flat_map(|(_, series)| series.cells())
         .filter(|(leaf, _)| leaf.family() == family)
-        .map(|(_, cell)| match &cell.value {
-            Value::Number(number) => *number,
+        .map(|(_, cell)| match cell.value {
+            Value::Number(number) => number,
             Value::Histogram(histogram) => histogram.count() as f64,
         })
         .sum()
