@@ -211,7 +211,8 @@ started() {
 prepare_mariadb() {
   make_data mariadb mysql
   (cd "$RUN/mariadb" && as_user mysql mariadb-install-db --no-defaults --datadir="$RUN/mariadb/data" \
-    --auth-root-authentication-method=normal --skip-test-db --innodb-log-file-size=16M) >"$RUN/mariadb/log" 2>&1
+    --tmpdir="$RUN/mariadb/data" --auth-root-authentication-method=normal --skip-test-db \
+    --innodb-log-file-size=16M) >"$RUN/mariadb/log" 2>&1
 }
 
 start_mariadb() {

@@ -21,10 +21,13 @@ impl MySql {
         let folder = process::new_folder("mariadb-");
         let user = process::unprivileged("mysql");
         let data = process::make_data(folder.path(), user);
+        // Of its own: two servers that are made at the same time disturb each other in /tmp.
+        let temporary = format!("--tmpdir={}", data.display());
         let data = format!("--datadir={}", data.display());
         let install = [
             "--no-defaults",
             &data,
+            &temporary,
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--innodb-log-file-size=16M",
