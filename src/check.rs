@@ -1,6 +1,7 @@
 //! `token-monitor check`: looks at everything that the configuration names, changes nothing, one line per
 //! finding.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::cli;
@@ -23,18 +24,23 @@ struct Report {
 impl Report {
     #[expect(clippy::unused_self, reason = "findings are reported in one way, whether they count or not")]
     fn ok(&mut self, what: &str, detail: impl AsRef<str>) {
-        println!("ok    {what}: {}", detail.as_ref());
+        say(&format!("ok    {what}: {}", detail.as_ref()));
     }
 
     #[expect(clippy::unused_self, reason = "findings are reported in one way, whether they count or not")]
     fn warn(&mut self, what: &str, detail: impl AsRef<str>) {
-        println!("warn  {what}: {}", detail.as_ref());
+        say(&format!("warn  {what}: {}", detail.as_ref()));
     }
 
     fn fail(&mut self, what: &str, detail: impl AsRef<str>) {
         self.failures += 1;
-        println!("fail  {what}: {}", detail.as_ref());
+        say(&format!("fail  {what}: {}", detail.as_ref()));
     }
+}
+
+/// Prints a line. Whoever reads may have seen enough, as `head` has.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Checks and prints. Exit 0 only if all is well, 1 if something is not, 2 for a wrong configuration.
@@ -55,10 +61,10 @@ pub async fn run(flags: &Flags) -> ExitCode {
     main.close().await;
     log.close().await;
     if report.failures == 0 {
-        println!("all is well");
+        say("all is well");
         ExitCode::SUCCESS
     } else {
-        println!("{} of the above must be mended", report.failures);
+        say(&format!("{} of the above must be mended", report.failures));
         ExitCode::FAILURE
     }
 }
