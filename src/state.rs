@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::watch;
 
 use crate::history::Recent;
-use crate::limits::Limit;
+use crate::limits::{Limit, Standing};
 use crate::newapi::{Directory, Reason};
 use crate::record::ChannelId;
 use crate::usage::Usage;
@@ -91,7 +91,7 @@ pub struct LimitsStatus {
     /// In the order of the file.
     pub limits: Vec<Limit>,
     /// Where each key of each limit stands; None until the windows are filled.
-    pub standings: Option<Vec<LimitStanding>>,
+    pub standings: Option<Vec<Standing>>,
     /// The file was looked at, or for.
     pub looked: bool,
     /// When the file in force was taken over, unix seconds; None if there is none.
@@ -100,27 +100,6 @@ pub struct LimitsStatus {
     pub error: Option<String>,
     /// Why the windows are not as they should be.
     pub trouble: Option<String>,
-}
-
-/// A [`Standing`](crate::limits::Standing) that owns its texts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LimitStanding {
-    /// The limit's place in [`LimitsStatus::limits`].
-    pub limit: usize,
-    /// The channel; None if it is about several.
-    pub channel_id: Option<ChannelId>,
-    /// The model, or the pattern of models; None if it is about all.
-    pub model: Option<String>,
-    /// The sum of what exceeds the bound on keys.
-    pub overflow: bool,
-    /// In the unit of the measure.
-    pub used: f64,
-    /// `used / max`.
-    pub ratio: f64,
-    /// Unix seconds.
-    pub resets_at: Option<i64>,
-    /// Unix seconds, at the present rate.
-    pub exhausted_at: Option<i64>,
 }
 
 impl Facts {

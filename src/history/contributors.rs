@@ -52,7 +52,7 @@ pub fn contributors<S: Source>(
         let [routes, callers] = [Column::RouteOf, Column::CallerOf].map(|column| block.numbers(column));
         for row in scan.rows.iter().map(|row| usize::from(*row)) {
             let entry = block.entry(row);
-            let amount = measure.of(&entry);
+            let amount = i128::from(measure.of(&entry));
             if amount == 0 {
                 continue;
             }

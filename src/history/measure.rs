@@ -6,12 +6,8 @@ use super::entry::Entry;
 use super::fact::RowOutcome;
 use super::measures::Effect;
 
-/// Parts that a US dollar is divided into to be summed exactly.
-const PARTS_OF_DOLLAR: f64 = 1e12;
-
-/// Most of them that a row adds, far beyond all money: so that no number of rows breaks a sum, whatever a dollar is
-/// said to be.
-const MOST_PARTS: f64 = 1e27;
+/// Parts of a US dollar that money is summed in. A row is rounded to the nearest one.
+const NANODOLLARS: f64 = 1e9;
 
 /// What is summed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,37 +54,42 @@ impl Measure {
         }
     }
 
-    /// What a row adds, by the rules of [`Measures`](super::Measures): whole tokens, rows or quota, and of dollars
-    /// the parts of a trillion. So sums do not depend on the order of rows, and what was added can be taken away
-    /// again. Rows that give money back add less than nothing. [`Measure::value`] makes a number for people of a sum.
+    /// What a row adds, by the rules of [`Measures`](super::Measures): whole tokens, rows or quota, and of dollars whole
+    /// billionths. So sums do not depend on the order of rows, and what was added can be taken away again. Rows that
+    /// give money back add less than nothing. [`Measure::value`] makes a number for people of a sum.
     #[inline]
-    pub fn of(self, entry: &Entry<'_>) -> i128 {
+    pub fn of(self, entry: &Entry<'_>) -> i64 {
         let effect = Effect::of(entry.outcome);
         let answered = effect == Effect::Answer;
-        let if_answered = |amount: u64| if answered { i128::from(amount) } else { 0 };
+        let if_answered = |amount: u64| if answered { whole(amount) } else { 0 };
         let quota = match effect {
-            Effect::Answer | Effect::Money => i128::from(entry.consumed) - i128::from(entry.refunded),
+            Effect::Answer | Effect::Money => whole(entry.consumed).saturating_sub(whole(entry.refunded)),
             _ => 0,
         };
         match self {
-            Self::Tokens => if_answered(entry.input_tokens) + if_answered(entry.output_tokens),
+            Self::Tokens => if_answered(entry.input_tokens.saturating_add(entry.output_tokens)),
             Self::InputTokens => if_answered(entry.input_tokens),
             Self::OutputTokens => if_answered(entry.output_tokens),
-            Self::Requests => i128::from(answered),
-            Self::Errors => i128::from(entry.outcome == RowOutcome::Error),
+            Self::Requests => i64::from(answered),
+            Self::Errors => i64::from(entry.outcome == RowOutcome::Error),
             Self::Quota => quota,
-            #[expect(clippy::cast_possible_truncation, reason = "clamped")]
-            Self::CostUsd => {
-                let parts = quota as f64 / entry.quota_per_unit * PARTS_OF_DOLLAR;
-                parts.round().clamp(-MOST_PARTS, MOST_PARTS) as i128
-            }
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "a cast of a float ends at the largest number"
+            )]
+            Self::CostUsd => (quota as f64 * (NANODOLLARS / entry.quota_per_unit)).round() as i64,
         }
     }
 
     /// A sum of [`Measure::of`] in the unit that the name says.
     pub fn value(self, sum: i128) -> f64 {
-        if self == Self::CostUsd { sum as f64 / PARTS_OF_DOLLAR } else { sum as f64 }
+        let sum = sum as f64;
+        if self == Self::CostUsd { sum / NANODOLLARS } else { sum }
     }
+}
+
+fn whole(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -116,7 +117,7 @@ mod tests {
                 refunded: 500,
                 ..Fact::default()
             };
-            Measure::ALL.map(|measure| measure.value(measure.of(&Entry::of(&fact, 500_000.0))))
+            Measure::ALL.map(|measure| measure.value(measure.of(&Entry::of(&fact, 500_000.0)).into()))
         };
         let answered = [120.0, 100.0, 20.0, 1.0, 0.0, 2500.0, 0.005];
         assert_eq!(of(RowOutcome::Success), answered);
@@ -134,7 +135,7 @@ mod tests {
         let fact = Fact { outcome: RowOutcome::Success, consumed: u64::MAX, ..Fact::default() };
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, f64::MIN_POSITIVE] {
             let one = Measure::CostUsd.of(&Entry::of(&fact, rate));
-            assert!(one > 0 && one.checked_mul(1 << 32).is_some(), "{rate}");
+            assert!(one > 0, "{rate}");
         }
     }
 }

@@ -335,7 +335,7 @@ fn check_contributors<S: Source<Error: std::fmt::Debug>>(
         for row in selected {
             let fact = &row.fact;
             let triple = (fact.channel_id, fact.model.to_string(), fact.username.to_string());
-            *sums.entry(triple).or_default() += measure.of(&Entry::of(fact, row.quota_per_unit));
+            *sums.entry(triple).or_default() += i128::from(measure.of(&Entry::of(fact, row.quota_per_unit)));
         }
         let mut expected: Vec<Contributor> = sums
             .into_iter()

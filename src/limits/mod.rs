@@ -3,7 +3,6 @@
 //! [`file`] makes [`Limit`]s out of the file's text, [`standings`] sums rows into their windows. Nothing here reads
 //! a file, a clock or a database: texts, rows and the time are arguments.
 
-mod amount;
 pub mod calendar;
 pub mod file;
 mod glob;

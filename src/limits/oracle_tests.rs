@@ -259,7 +259,7 @@ impl<'a> World<'a> {
             let mut found: BTreeMap<(Option<ChannelId>, Option<&str>), f64> = BTreeMap::new();
             for standing in read.iter().filter(|standing| standing.limit == index) {
                 assert!(!standing.overflow && standing.ratio == standing.used / limit.max);
-                let before = found.insert((standing.channel_id, standing.model), standing.used);
+                let before = found.insert((standing.channel_id, standing.model.as_deref()), standing.used);
                 assert_eq!(before, None, "a key is there once");
                 if let (Window::Calendar(period), Some(end)) = (&limit.window, standing.resets_at) {
                     assert_eq!(self.period(*period, end - 1), self.period(*period, self.now));

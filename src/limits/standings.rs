@@ -7,14 +7,15 @@
 //! A new [`Standings`] is empty. Its owner adds the rows since [`Standings::earliest`], then every row once as it
 //! comes, and calls [`Standings::advance`] as time goes by.
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
-use super::amount::amounts;
 use super::ring::AHEAD;
 use super::turn::Turn;
 use super::watched::Watched;
-use super::{Entry, Limit, Period, Window};
+use super::{Entry, Limit, Measure, Period, Window};
 use crate::record::ChannelId;
 
 /// Keys of limits that count each channel or model by itself, all limits together. What exceeds it is summed, for each
@@ -29,13 +30,13 @@ const SWEEP_EVERY: i64 = 3600;
 
 /// Where one key of a limit stands.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Standing<'a> {
+pub struct Standing {
     /// The limit's place in the list that [`Standings::new`] got.
     pub limit: usize,
     /// The channel that the sum is about; None if it is about several.
     pub channel_id: Option<ChannelId>,
     /// The model, or the pattern of models, that the sum is about; None if it is about all.
-    pub model: Option<&'a str>,
+    pub model: Option<Arc<str>>,
     /// The sum of what exceeds the bound on keys. Channel and model are None.
     pub overflow: bool,
     /// In the unit of the measure, not below 0.
@@ -117,7 +118,7 @@ impl Standings {
     /// A row that is dated in the next calendar window is kept for it. In rolling windows a row dated ahead counts at
     /// once; if it is more than 10 minutes ahead, as if it were 10 minutes.
     pub fn add(&mut self, entry: &Entry<'_>) {
-        let amounts = amounts(entry);
+        let amounts = Measure::ALL.map(|measure| measure.of(entry));
         if amounts.iter().all(|amount| *amount == 0) {
             return;
         }
@@ -188,7 +189,7 @@ impl Standings {
     /// Where each key of each limit stands at the instant of the last [`Standings::advance`], ordered by limit,
     /// channel and model. A limit whose rows are counted together always has its one key; others have those that had
     /// rows lately.
-    pub fn read(&self) -> Vec<Standing<'_>> {
+    pub fn read(&self) -> Vec<Standing> {
         let mut standings = Vec::with_capacity(self.limits.iter().map(Watched::keys).sum());
         for (index, limit) in self.limits.iter().enumerate() {
             let first = standings.len();
@@ -196,8 +197,8 @@ impl Standings {
                 let end = limit.period().and_then(|period| self.turn(period)).map(|turn| turn.span().end);
                 standings.push(limit.standing(index, at, self.now, end));
             }
-            standings[first..].sort_unstable_by(|a: &Standing<'_>, b: &Standing<'_>| {
-                (a.overflow, a.channel_id, a.model).cmp(&(b.overflow, b.channel_id, b.model))
+            standings[first..].sort_unstable_by(|a: &Standing, b: &Standing| {
+                (a.overflow, a.channel_id, &a.model).cmp(&(b.overflow, b.channel_id, &b.model))
             });
         }
         standings

@@ -55,7 +55,7 @@ fn used(standings: &Standings) -> Vec<f64> {
     standings.read().iter().map(|standing| standing.used).collect()
 }
 
-fn only(standings: &Standings) -> Standing<'_> {
+fn only(standings: &Standings) -> Standing {
     let mut read = standings.read();
     assert_eq!(read.len(), 1);
     read.remove(0)
@@ -285,7 +285,7 @@ fn keys_appear_with_their_first_row_and_a_sum_of_all_is_always_there() {
     let mut standings = standings(&limits, now);
     let keys = |standings: &Standings| -> Vec<(usize, Option<i64>, Option<String>, f64)> {
         let read = standings.read();
-        read.iter().map(|s| (s.limit, s.channel_id, s.model.map(str::to_owned), s.used)).collect()
+        read.iter().map(|s| (s.limit, s.channel_id, s.model.as_deref().map(str::to_owned), s.used)).collect()
     };
     let b = || Some("b".to_owned());
     assert_eq!(keys(&standings), [(2, Some(5), b(), 0.0)]);
@@ -332,14 +332,17 @@ fn a_flood_of_models_is_summed_and_makes_room_when_it_is_over() {
     assert_eq!(read.len(), 12);
     let overflow = &read[10];
     assert!(overflow.overflow && overflow.channel_id.is_none() && overflow.model.is_none());
-    assert_eq!((overflow.used, read[11].used, read[0].model), (49_990.0, 50_000.0, Some("model-0")));
+    assert_eq!(
+        (overflow.used, read[11].used, read[0].model.as_deref()),
+        (49_990.0, 50_000.0, Some("model-0"))
+    );
     // A new name stays with the others as long as earlier rows of it may be among them.
     standings.add(&Entry { model: "model-70000", ..error(now) });
     assert_eq!(standings.read().len(), 12);
     standings.advance(now + 2 * 3600);
     standings.add(&Entry { model: "model-70000", ..error(now + 2 * 3600) });
     let read = standings.read();
-    assert_eq!((read.len(), read[0].model, read[0].used), (2, Some("model-70000"), 1.0));
+    assert_eq!((read.len(), read[0].model.as_deref(), read[0].used), (2, Some("model-70000"), 1.0));
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::amount::{in_unit, shown};
 use super::rate::{Outlook, Rate, present};
 use super::ring::{Grid, Reach, Ring};
 use super::standings::Standing;
@@ -135,14 +134,16 @@ impl Watched {
     }
 
     /// Where one of its sums stands. `end` is when its calendar window ends; `index` is the limit's own.
-    pub(super) fn standing(&self, index: usize, at: usize, now: i64, end: Option<i64>) -> Standing<'_> {
+    pub(super) fn standing(&self, index: usize, at: usize, now: i64, end: Option<i64>) -> Standing {
         let slot = &self.slots[at];
-        let used = shown(self.measure, slot.sums.now());
+        // Where more was given back than charged, nothing was used.
+        let shown = |sum: i128| self.measure.value(sum.max(0));
+        let used = shown(slot.sums.now());
         let per_second = slot.rate.per_second(now, self.present);
         let outlook = Outlook { now, used, max: self.max, per_second };
         let (resets_at, exhausted_at) = match (&self.frame, &slot.sums) {
             (Frame::Rolling(grid, ..), Sums::Rolling(ring)) => {
-                let calm = |sum| shown(self.measure, sum) < self.calm;
+                let calm = |sum| shown(sum) < self.calm;
                 let resets_at = ring.falls_below(calm).map(|bucket| grid.leaves(bucket));
                 (resets_at, outlook.exhausted_while_rolling(grid.seconds()))
             }
@@ -151,7 +152,7 @@ impl Watched {
         Standing {
             limit: index,
             channel_id: slot.key.channel_id,
-            model: slot.key.model.as_deref(),
+            model: slot.key.model.clone(),
             overflow: self.overflow == Some(at),
             used,
             max: self.max,
@@ -222,7 +223,7 @@ impl Watched {
     /// Adds to a sum; true if the row is too far ahead for its own bucket.
     pub(super) fn count(&mut self, slot: usize, place: i64, amount: i64, at: i64) -> bool {
         let slot = &mut self.slots[slot];
-        slot.rate.add(in_unit(self.measure, amount.into()), at, self.present);
+        slot.rate.add(self.measure.value(amount.into()), at, self.present);
         match (&mut slot.sums, &self.frame) {
             (Sums::Rolling(ring), Frame::Rolling(_, reach, _)) => {
                 ring.add(place.min(reach.last), amount, *reach);

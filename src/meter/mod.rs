@@ -20,9 +20,9 @@ use crate::history::Filter;
 use crate::lifecycle::Hangup;
 use crate::limits::file::{Known, LastGood, LimitsFile, parse};
 use crate::limits::standings::DEFAULT_MAX_KEYS;
-use crate::limits::{Limit, Standing, Standings};
+use crate::limits::{Limit, Standings};
 use crate::record::ChannelId;
-use crate::state::{LimitStanding, LimitsStatus, State};
+use crate::state::{LimitsStatus, State};
 use crate::store::{HistoryReader, Store, StoreError};
 use file::Look;
 pub use file::read;
@@ -114,7 +114,7 @@ impl Meter {
         self.count();
         self.state.show_limits(Arc::new(LimitsStatus {
             limits: self.limits.clone(),
-            standings: self.windows.as_ref().map(|windows| owned(&windows.standings.read())),
+            standings: self.windows.as_ref().map(|windows| windows.standings.read()),
             looked: true,
             loaded_at: self.loaded_at,
             error: self.error.clone(),
@@ -257,22 +257,6 @@ pub fn fill(
     let from = if limits.is_empty() { i64::MAX } else { standings.earliest() };
     let commit = history.entries(from, i64::MAX, &Filter::default(), &mut |entry| standings.add(entry))?;
     Ok((standings, commit))
-}
-
-fn owned(standings: &[Standing<'_>]) -> Vec<LimitStanding> {
-    standings
-        .iter()
-        .map(|standing| LimitStanding {
-            limit: standing.limit,
-            channel_id: standing.channel_id,
-            model: standing.model.map(str::to_owned),
-            overflow: standing.overflow,
-            used: standing.used,
-            ratio: standing.ratio,
-            resets_at: standing.resets_at,
-            exhausted_at: standing.exhausted_at,
-        })
-        .collect()
 }
 
 #[cfg(test)]

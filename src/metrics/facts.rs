@@ -122,14 +122,11 @@ impl Collector {
         }
     }
 
-    fn channel_name(&self, id: ChannelId) -> String {
-        let today = self.facts.directory.channels.get(&id).map(|channel| &channel.name);
-        today.or_else(|| self.facts.channel_names.get(&id)).cloned().unwrap_or_default()
-    }
-
     fn labels(&self, key: &Key) -> Labels {
         let mut labels = match key.channel_id {
-            Some(id) => vec![("channel_id", id.to_string()), ("channel_name", self.channel_name(id))],
+            Some(id) => {
+                vec![("channel_id", id.to_string()), ("channel_name", self.facts.channel_name(id).to_owned())]
+            }
             None => vec![("channel_id", OTHER.to_owned()), ("channel_name", OTHER.to_owned())],
         };
         labels.push(("model", key.model.clone()));
@@ -230,8 +227,9 @@ impl Collector {
 
     fn channels(&self, encoder: &mut DescriptorEncoder) -> Encoded {
         let channels = &self.facts.directory.channels;
-        let labels =
-            |id: &ChannelId| vec![("channel_id", id.to_string()), ("channel_name", self.channel_name(*id))];
+        let labels = |id: &ChannelId| {
+            vec![("channel_id", id.to_string()), ("channel_name", self.facts.channel_name(*id).to_owned())]
+        };
         let mut info = descriptor(encoder, "newapi_channel_info", "What a channel is", MetricType::Gauge)?;
         for (id, channel) in channels {
             let mut labels = labels(id);

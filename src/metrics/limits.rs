@@ -7,8 +7,8 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
 use super::facts::{descriptor, gauge, plain_gauge};
-use crate::limits::{ChannelScope, Limit, ModelScope};
-use crate::state::{Facts, LimitStanding, LimitsStatus};
+use crate::limits::{ChannelScope, Limit, ModelScope, Standing};
+use crate::state::{Facts, LimitsStatus};
 use crate::usage::OTHER;
 
 /// Encoded for each scrape, because time alone moves windows.
@@ -19,7 +19,7 @@ pub(super) struct Limits {
 }
 
 /// What is shown of one key of a limit; None shows nothing.
-type Read = fn(&Limit, &LimitStanding) -> Option<f64>;
+type Read = fn(&Limit, &Standing) -> Option<f64>;
 
 const FAMILIES: [(&str, &str, Read); 5] = [
     ("newapi_limit_used", "How much of a limit is used, in the unit of its measure", |_, standing| {
@@ -75,7 +75,7 @@ impl collector::Collector for Limits {
 
 impl Limits {
     /// What a limit sums over is empty.
-    fn labels(&self, limit: &Limit, standing: &LimitStanding) -> [(&'static str, String); 9] {
+    fn labels(&self, limit: &Limit, standing: &Standing) -> [(&'static str, String); 9] {
         let (mut channel_id, mut channel_name, mut model) = (String::new(), String::new(), String::new());
         if let Some(id) = standing.channel_id {
             channel_id = id.to_string();
@@ -84,7 +84,7 @@ impl Limits {
             (channel_id, channel_name) = (OTHER.to_owned(), OTHER.to_owned());
         }
         match (&limit.model, &standing.model) {
-            (ModelScope::Name(_) | ModelScope::Each, Some(name)) => model.clone_from(name),
+            (ModelScope::Name(_) | ModelScope::Each, Some(name)) => model.push_str(name),
             (ModelScope::Each, None) if standing.overflow => OTHER.clone_into(&mut model),
             _ => {}
         }

@@ -24,7 +24,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // A row in full, for people; pure but for the calendar.
     ("detail", &["history", "newapi", "record"]),
     // What the loops know, and the loops.
-    ("state", &["history::Recent", "limits::Limit", "newapi", "record", "usage"]),
+    ("state", &["history::Recent", "limits", "newapi", "record", "usage"]),
     ("refresh", &["newapi", "record", "state", "store"]),
     ("tail", &["clock", "config", "history", "newapi", "record", "state", "store", "usage"]),
     (

@@ -10,6 +10,7 @@ use token_monitor::clock::Clock;
 use token_monitor::config::Flags;
 use tokio::time::sleep;
 
+use crate::exposition::Exposition;
 use crate::ledger::traffic;
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
@@ -62,22 +63,17 @@ impl Story {
             .filter(|(_, used)| *used > 0.0)
             .collect();
         wanted.sort_by(|a, b| a.0.cmp(&b.0));
-        let of_limit = format!("limit=\"{limit}\"");
         let shown = async || {
-            let samples = page.samples().await;
-            let mut shown: Vec<(String, f64)> = samples
-                .0
-                .iter()
-                .filter(|(series, used)| {
-                    series.starts_with("newapi_limit_used{") && series.contains(&of_limit) && **used > 0.0
+            let (_, text) = page.get("/metrics").await.expect("a page");
+            let mut shown: Vec<(String, f64)> = Exposition::from_text(&text)
+                .samples()
+                .filter(|sample| {
+                    sample.name == "newapi_limit_used"
+                        && sample.labels["limit"] == limit
+                        && sample.value > 0.0
                 })
-                .map(|(series, used)| {
-                    let label = |name: &str| {
-                        let start = series.find(&format!("{name}=\""))? + name.len() + 2;
-                        series[start..].split('"').next().map(str::to_owned)
-                    };
-                    let channel = label("channel_id").unwrap_or_default();
-                    (channel + &label("model").unwrap_or_default(), *used)
+                .map(|sample| {
+                    (format!("{}{}", sample.labels["channel_id"], sample.labels["model"]), sample.value)
                 })
                 .collect();
             shown.sort_by(|a, b| a.0.cmp(&b.0));

@@ -6,8 +6,8 @@ use super::super::super::problem::Problem;
 use super::super::views::{Contributor, LimitList, LimitState};
 use super::{Answers, instant};
 use crate::history::{self, Filter, Measure, Selection};
-use crate::limits::{Limit, ModelScope, Window};
-use crate::state::{Facts, LimitStanding};
+use crate::limits::{Limit, ModelScope, Standing, Window};
+use crate::state::Facts;
 
 /// Of so many limits, the most used ones, the contributors are looked for: each is a question to the history.
 const WITH_CONTRIBUTORS: usize = 10;
@@ -20,7 +20,7 @@ impl Answers {
     pub async fn limits(&self, most: usize, now: Timestamp) -> Result<LimitList, Problem> {
         let (facts, status) = (self.facts()?, self.state.limits());
         let standings = status.standings.as_deref();
-        let mut keys: Vec<(&Limit, &LimitStanding)> = standings
+        let mut keys: Vec<(&Limit, &Standing)> = standings
             .ok_or_else(|| Problem::not_ready("the windows of the limits are being filled".to_owned()))?
             .iter()
             .filter_map(|standing| Some((status.limits.get(standing.limit)?, standing)))
@@ -49,7 +49,7 @@ impl Answers {
         })
     }
 
-    fn limit(&self, limit: &Limit, standing: &LimitStanding, facts: &Facts, now: Timestamp) -> LimitState {
+    fn limit(&self, limit: &Limit, standing: &Standing, facts: &Facts, now: Timestamp) -> LimitState {
         let second = now.as_second();
         let since = match &limit.window {
             Window::Calendar(period) => period.span(&self.timezone, second).start,
@@ -59,7 +59,7 @@ impl Answers {
             limit: limit.name.clone(),
             channel_id: standing.channel_id,
             channel_name: standing.channel_id.map(|id| facts.channel_name(id).to_owned()),
-            model: standing.model.clone(),
+            model: standing.model.as_deref().map(str::to_owned),
             rest: standing.overflow,
             measure: limit.measure,
             window: limit.window.as_str().to_owned(),
