@@ -6,9 +6,12 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::breaker::{Breaker, Gateway};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::delivery::{Knowledge, Outbox};
 use crate::http::{self, Answers, Api, Parts};
+use crate::intake::Intake;
 use crate::lifecycle::Lifecycle;
 use crate::meter::Meter;
 use crate::metrics::Metrics;
@@ -28,6 +31,9 @@ pub struct App {
     refresher: Refresher,
     tailer: Tailer,
     meter: Meter,
+    intake: Intake,
+    outbox: Outbox,
+    breaker: Breaker,
 }
 
 impl App {
@@ -43,13 +49,17 @@ impl App {
             monitor_database,
             listen,
             access,
-            admin: _,
+            admin,
             timezone,
-            language: _,
+            language,
             tail,
             rules,
             bodies,
             limits: _,
+            delivery,
+            messages,
+            breaker,
+            watchdog_timeout,
         } = config;
         let listener = TcpListener::bind(listen)
             .await
@@ -60,6 +70,21 @@ impl App {
         let state = State::default();
         let main = Database::new(&database);
         let log = log_database.as_ref().map_or_else(|| main.clone(), Database::new);
+        let targets = delivery.targets();
+        let wording = messages.wording(language, timezone.clone());
+        let knowledge =
+            Knowledge::new(store.clone(), state.clone(), store.history(), timezone.clone(), clock.clone());
+        let outbox = Outbox::new(store.clone(), state.clone(), clock.clone(), delivery, wording, knowledge)?;
+        let intake =
+            Intake::new(store.clone(), state.clone(), clock.clone(), targets.clone(), watchdog_timeout);
+        let breaker = Breaker::new(
+            store.clone(),
+            state.clone(),
+            clock.clone(),
+            breaker,
+            Gateway { admin, database: main.clone() },
+            targets,
+        )?;
         let refresher = Refresher::new(main, store.clone(), state.clone())?;
         // Questions have connections of their own, so that they never keep the follower waiting.
         let questions = Database::new(log_database.as_ref().unwrap_or(&database));
@@ -71,7 +96,7 @@ impl App {
         let answers = Answers::new(state.clone(), history_reader, questions, bodies, slow, timezone);
         let api = Api::new(answers, history, clock.clone())?;
         let parts = Parts::new(state, metrics.clone(), api, access, clock);
-        Ok(Self { listener, address, parts, metrics, refresher, tailer, meter })
+        Ok(Self { listener, address, parts, metrics, refresher, tailer, meter, intake, outbox, breaker })
     }
 
     /// Where it listens.
@@ -102,6 +127,9 @@ impl App {
         life.spawn("directory", self.refresher.run(stop.clone()));
         life.spawn("tail", self.tailer.run(stop.clone()));
         life.spawn("limits", self.meter.run(stop.clone()));
+        life.spawn("breaker", self.breaker.run(stop.clone()));
+        life.spawn("outbox", self.outbox.run(stop.clone()));
+        life.spawn("watchdog", self.intake.run(stop.clone()));
         life.spawn("metrics", self.metrics.run(stop.clone()));
         life.spawn("http", http::serve(self.listener, self.parts, stop.clone()));
     }

@@ -9,6 +9,7 @@
 //!
 //! The modules stand in reading order; `ARCHITECTURE.md` tells who may use whom and what is deliberately absent.
 
+pub mod alert;
 pub mod history;
 pub mod limits;
 pub mod record;
@@ -16,6 +17,7 @@ pub mod usage;
 
 pub mod clock;
 pub mod lifecycle;
+pub mod outbound;
 pub mod secret;
 pub mod telemetry;
 
@@ -23,7 +25,11 @@ pub mod newapi;
 pub mod store;
 
 pub mod detail;
+pub mod message;
 
+pub mod breaker;
+pub mod delivery;
+pub mod intake;
 pub mod meter;
 pub mod refresh;
 pub mod state;

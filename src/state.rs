@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use crate::breaker::act::Kind;
 use crate::history::Recent;
 use crate::limits::{Limit, Standing};
+use crate::message::Target;
 use crate::newapi::{Directory, Reason};
 use crate::record::ChannelId;
 use crate::usage::Usage;
@@ -24,6 +26,11 @@ struct Inner {
     tail: RwLock<TailStatus>,
     directory: RwLock<DirectoryStatus>,
     limits: RwLock<Arc<LimitsStatus>>,
+    alerting: RwLock<AlertingStatus>,
+    /// There may be something to send.
+    outbox: Notify,
+    /// There may be something to do for the breaker.
+    breaker: Notify,
     recent: Mutex<Recent>,
     scrapers: Mutex<Scrapers>,
     /// The version of the facts, for those who wait for the next one.
@@ -102,6 +109,38 @@ pub struct LimitsStatus {
     pub trouble: Option<String>,
 }
 
+/// How alerts come in, messages go out and the breaker does.
+#[derive(Debug, Clone, Default)]
+pub struct AlertingStatus {
+    /// Calls of the webhook by their result: [`WEBHOOK_RESULTS`].
+    pub webhooks: BTreeMap<&'static str, u64>,
+    /// Unix seconds of the last one that was accepted; None before the first ever.
+    pub last_webhook_at: Option<f64>,
+    /// Attempts to deliver, by target, result and reason.
+    pub deliveries: BTreeMap<(Target, &'static str, &'static str), u64>,
+    /// What waits, of each configured target.
+    pub outbox: BTreeMap<Target, Waiting>,
+    /// Acts of the breaker by kind and result.
+    pub acts: BTreeMap<(Kind, &'static str), u64>,
+    /// Channels that the breaker disabled and nobody enabled since.
+    pub open: Vec<ChannelId>,
+    /// The breaker may act, or would say so.
+    pub breaker_mode: &'static str,
+}
+
+/// What becomes of a call of the webhook.
+pub const WEBHOOK_RESULTS: [&str; 6] =
+    ["accepted", "duplicate", "malformed", "too_large", "unauthorized", "unavailable"];
+
+/// What waits for a target.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Waiting {
+    /// Messages.
+    pub pending: u64,
+    /// Unix seconds of the oldest.
+    pub oldest_at: Option<f64>,
+}
+
 impl Facts {
     /// A channel's name: today's or, after its deletion, its last; empty if it was never known.
     pub fn channel_name(&self, id: ChannelId) -> &str {
@@ -119,6 +158,26 @@ impl State {
     /// Shows another state of the limits.
     pub fn show_limits(&self, status: Arc<LimitsStatus>) {
         *self.inner.limits.write().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// How alerts come in, messages go out and the breaker does.
+    pub fn alerting(&self) -> AlertingStatus {
+        self.inner.alerting.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes that.
+    pub fn update_alerting(&self, change: impl FnOnce(&mut AlertingStatus)) {
+        change(&mut self.inner.alerting.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Rung when there may be something to send.
+    pub fn outbox_bell(&self) -> &Notify {
+        &self.inner.outbox
+    }
+
+    /// Rung when there may be something to do for the breaker.
+    pub fn breaker_bell(&self) -> &Notify {
+        &self.inner.breaker
     }
 
     /// The rows of the last commits.

@@ -18,8 +18,12 @@ use crate::secret::Secret;
 use crate::telemetry::LogFormat;
 use crate::usage::{ExtraLabel, Rules};
 
+mod alerting;
 mod settings;
 
+pub use alerting::{
+    BreakerConfig, BreakerMode, DeliveryConfig, FeishuBot, MessageConfig, TelegramBot, WecomBot,
+};
 pub use settings::{Flags, Settings};
 
 /// Checked configuration of `serve`.
@@ -49,6 +53,14 @@ pub struct Config {
     pub bodies: Option<BodySource>,
     /// Where limits are written.
     pub limits: LimitsPath,
+    /// Where messages go.
+    pub delivery: DeliveryConfig,
+    /// How they read.
+    pub messages: MessageConfig,
+    /// When channels are disabled.
+    pub breaker: BreakerConfig,
+    /// How long the Watchdog alert may be silent.
+    pub watchdog_timeout: Duration,
 }
 
 impl Config {
@@ -168,7 +180,10 @@ impl Config {
         let listen = reader.listen();
         let access = reader.access(listen);
         let admin = reader.admin();
-        reader.bots();
+        let (delivery, messages) = (reader.delivery(), reader.messages());
+        let breaker = reader.breaker(admin.as_ref(), &access);
+        let watchdog_timeout =
+            reader.duration("WATCHDOG_TIMEOUT", &settings.watchdog_timeout, alerting::WATCHDOG_TIMEOUTS);
         let monitor_database = reader.monitor_database();
         let (timezone, language) = (reader.timezone(), reader.language());
         let tail = TailConfig {
@@ -195,6 +210,10 @@ impl Config {
                     path: settings.limits_file.as_deref().unwrap_or(USUAL_LIMITS_FILE).into(),
                     named: settings.limits_file.is_some(),
                 },
+                delivery,
+                messages,
+                breaker,
+                watchdog_timeout,
             }),
             _ => Err(problems),
         }
@@ -321,21 +340,6 @@ impl Reader<'_> {
                 );
                 None
             }
-        }
-    }
-
-    /// Bots come with their deliveries; until then only combinations that can never work are refused.
-    fn bots(&mut self) {
-        match (&self.settings.telegram_bot_token, &self.settings.telegram_chat_id) {
-            (Some(_), None) => self.problem(
-                "TELEGRAM_CHAT_ID",
-                "is required because TELEGRAM_BOT_TOKEN is set; set both or none",
-            ),
-            (None, Some(_)) => self.problem(
-                "TELEGRAM_BOT_TOKEN",
-                "is required because TELEGRAM_CHAT_ID is set; set both or none",
-            ),
-            _ => {}
         }
     }
 

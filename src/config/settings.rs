@@ -45,6 +45,58 @@ pub struct Flags {
     /// Telegram chat; goes with TELEGRAM_BOT_TOKEN
     #[arg(long, env = "TELEGRAM_CHAT_ID", global = true, value_name = "ID", allow_hyphen_values = true)]
     pub telegram_chat_id: Option<String>,
+    /// Telegram topic in which messages appear [default: none]
+    #[arg(long, env = "TELEGRAM_THREAD_ID", global = true, value_name = "ID")]
+    pub telegram_thread_id: Option<String>,
+    /// Telegram's Bot API, if it is reached by another address [default: https://api.telegram.org]
+    #[arg(long, env = "TELEGRAM_API_BASE", global = true, value_name = "URL")]
+    pub telegram_api_base: Option<String>,
+    /// Proxy to Telegram, and to nothing else: http://, https:// or socks5h:// [default: none]
+    #[arg(long, env = "TELEGRAM_PROXY", hide_env_values = true, global = true, value_name = "URL")]
+    pub telegram_proxy: Option<String>,
+    /// Address of a Feishu or Lark custom bot
+    #[arg(long, env = "FEISHU_WEBHOOK", hide_env_values = true, global = true, value_name = "URL")]
+    pub feishu_webhook: Option<String>,
+    /// A file that holds FEISHU_WEBHOOK
+    #[arg(long, env = "FEISHU_WEBHOOK_FILE", global = true, value_name = "FILE")]
+    pub feishu_webhook_file: Option<String>,
+    /// That bot's signature secret, if signatures are checked
+    #[arg(long, env = "FEISHU_SECRET", hide_env_values = true, global = true, value_name = "SECRET")]
+    pub feishu_secret: Option<String>,
+    /// A file that holds FEISHU_SECRET
+    #[arg(long, env = "FEISHU_SECRET_FILE", global = true, value_name = "FILE")]
+    pub feishu_secret_file: Option<String>,
+    /// A word that the bot wants in every message; "Token Monitor" is in each already
+    #[arg(long, env = "FEISHU_KEYWORD", global = true, value_name = "WORD")]
+    pub feishu_keyword: Option<String>,
+    /// Address of a WeCom group bot
+    #[arg(long, env = "WECOM_WEBHOOK", hide_env_values = true, global = true, value_name = "URL")]
+    pub wecom_webhook: Option<String>,
+    /// A file that holds WECOM_WEBHOOK
+    #[arg(long, env = "WECOM_WEBHOOK_FILE", global = true, value_name = "FILE")]
+    pub wecom_webhook_file: Option<String>,
+    /// Own wording of messages about alerts, a template file, see docs/messages.md [default: none]
+    #[arg(long, env = "MESSAGE_TEMPLATE", global = true, value_name = "FILE")]
+    pub message_template: Option<String>,
+    /// Where people open Grafana; links in messages begin there [default: none]
+    #[arg(long, env = "GRAFANA_URL", global = true, value_name = "URL")]
+    pub grafana_url: Option<String>,
+    /// Switching channels off by alerts: off, dry_run or enforce [default: enforce if NEW_API_BASE_URL and
+    /// NEW_API_KEY are set, else off]
+    #[arg(long, env = "BREAKER_MODE", global = true, value_name = "MODE")]
+    pub breaker_mode: Option<String>,
+    /// Also disable the last enabled channel of a group and model: true or false [default: false]
+    #[arg(long, env = "BREAKER_ALLOW_LAST", global = true, value_name = "BOOL")]
+    pub breaker_allow_last: Option<String>,
+    /// At most so many channels are disabled in an hour [default: 10]
+    #[arg(long, env = "BREAKER_MAX_PER_HOUR", global = true, value_name = "NUMBER")]
+    pub breaker_max_per_hour: Option<String>,
+    /// Ids of channels that are never disabled, as 1,7 [default: none]
+    #[arg(long, env = "BREAKER_PROTECT", global = true, value_name = "LIST")]
+    pub breaker_protect: Option<String>,
+    /// A message is sent if the Watchdog alert stops arriving for so long [default: 10m]
+    #[arg(long, env = "WATCHDOG_TIMEOUT", global = true, value_name = "DURATION")]
+    pub watchdog_timeout: Option<String>,
     /// Where new-api's LOG_SQL_DSN points [default: DATABASE_URL]
     #[arg(long, env = "LOG_DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub log_database_url: Option<String>,
@@ -132,6 +184,20 @@ pub struct Settings {
     pub new_api_user_id: String,
     pub telegram_bot_token: Option<Secret>,
     pub telegram_chat_id: Option<String>,
+    pub telegram_thread_id: Option<String>,
+    pub telegram_api_base: String,
+    pub telegram_proxy: Option<Secret>,
+    pub feishu_webhook: Option<Secret>,
+    pub feishu_secret: Option<Secret>,
+    pub feishu_keyword: Option<String>,
+    pub wecom_webhook: Option<Secret>,
+    pub message_template: Option<String>,
+    pub grafana_url: Option<String>,
+    pub breaker_mode: Option<String>,
+    pub breaker_allow_last: String,
+    pub breaker_max_per_hour: String,
+    pub breaker_protect: Option<String>,
+    pub watchdog_timeout: String,
     pub listen: String,
     pub timezone: Option<String>,
     pub language: String,
@@ -147,6 +213,8 @@ pub struct Settings {
     pub body_request_column: Option<String>,
     pub body_response_column: Option<String>,
     pub body_join: Option<String>,
+    /// `demo`: nothing but the stand-in can be harmed.
+    pub demo: bool,
 }
 
 impl Settings {
@@ -182,6 +250,23 @@ impl Settings {
                 &flags.telegram_bot_token_file,
             )
             .map(Secret::new),
+            feishu_webhook: secret("FEISHU_WEBHOOK", &flags.feishu_webhook, &flags.feishu_webhook_file)
+                .map(Secret::new),
+            feishu_secret: secret("FEISHU_SECRET", &flags.feishu_secret, &flags.feishu_secret_file)
+                .map(Secret::new),
+            wecom_webhook: secret("WECOM_WEBHOOK", &flags.wecom_webhook, &flags.wecom_webhook_file)
+                .map(Secret::new),
+            telegram_thread_id: text(&flags.telegram_thread_id),
+            telegram_api_base: or(&flags.telegram_api_base, "https://api.telegram.org"),
+            telegram_proxy: text(&flags.telegram_proxy).map(Secret::new),
+            feishu_keyword: text(&flags.feishu_keyword),
+            message_template: text(&flags.message_template),
+            grafana_url: text(&flags.grafana_url),
+            breaker_mode: text(&flags.breaker_mode),
+            breaker_allow_last: or(&flags.breaker_allow_last, "false"),
+            breaker_max_per_hour: or(&flags.breaker_max_per_hour, "10"),
+            breaker_protect: text(&flags.breaker_protect),
+            watchdog_timeout: or(&flags.watchdog_timeout, "10m"),
             monitor_database_url: or(&flags.monitor_database_url, "sqlite://data/monitor.db"),
             metrics_public: or(&flags.metrics_public, "false"),
             new_api_base_url: text(&flags.new_api_base_url),
@@ -202,6 +287,7 @@ impl Settings {
             body_request_column: text(&flags.body_request_column),
             body_response_column: text(&flags.body_response_column),
             body_join: text(&flags.body_join),
+            demo: false,
         };
         if problems.is_empty() { Ok(settings) } else { Err(problems) }
     }

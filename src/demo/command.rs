@@ -51,8 +51,9 @@ pub async fn run(flags: &Flags) -> anyhow::Result<()> {
         ),
         ..flags.clone()
     };
-    let config =
-        Settings::from_flags(&flags).and_then(|settings| Config::resolve(&settings)).map_err(Problems)?;
+    let config = Settings::from_flags(&flags)
+        .and_then(|settings| Config::resolve(&Settings { demo: true, ..settings }))
+        .map_err(Problems)?;
 
     let stop = CancellationToken::new();
     lifecycle::stop_on_signals(stop.clone())?;

@@ -180,6 +180,15 @@ pub enum Restore {
 }
 
 impl Restore {
+    /// The restore of a label value.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "never" => Some(Self::Never),
+            "window_reset" => Some(Self::WindowReset),
+            _ => Length::parse(text).map(Self::After),
+        }
+    }
+
     /// The label value: `never`, `window_reset`, or `2h` as it was written.
     pub fn as_str(&self) -> &str {
         match self {

@@ -2,8 +2,9 @@
 //!
 //! Everything that is counted ([`facts`]) is encoded right after it was committed, not when it is scraped, so a
 //! scrape copies bytes. What changes by itself, such as the lag ([`vitals`]), is a few lines that are encoded
-//! for each scrape; so are the limits ([`limits`]), whose windows move with the time.
+//! for each scrape; so are the limits ([`limits`]), whose windows move with the time, and alerting ([`alerting`]).
 
+mod alerting;
 mod facts;
 mod limits;
 mod page;
@@ -76,6 +77,11 @@ impl Metrics {
             tail: self.inner.state.tail(),
             usage: facts.usage.clone(),
             history_seconds: self.inner.history.as_secs_f64(),
+            now: self.inner.clock.unix_f64(),
+        }));
+        registry.register_collector(Box::new(alerting::Alerting {
+            status: self.inner.state.alerting(),
+            facts: facts.clone(),
             now: self.inner.clock.unix_f64(),
         }));
         registry.register_collector(Box::new(limits::Limits { status: self.inner.state.limits(), facts }));

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
 pub use history::{HistoryReader, Keep, append as append_history};
@@ -125,10 +125,32 @@ impl Store {
         Ok(())
     }
 
+    /// Does several things at once or not at all: what `work` writes is there when this returns.
+    ///
+    /// # Errors
+    /// Those of `work`, and of the commit; nothing is written then.
+    pub fn write<T>(
+        &self,
+        work: impl FnOnce(&Writing<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut connection = self.connection();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = work(&Writing { transaction: &transaction })?;
+        transaction.commit()?;
+        Ok(done)
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic inside a transaction rolls it back, so the connection stays good.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A transaction under way. What can be written in one stands with what it writes.
+#[derive(Debug)]
+pub struct Writing<'a> {
+    #[expect(dead_code, reason = "the parts that write follow")]
+    transaction: &'a Transaction<'a>,
 }
 
 /// Takes the lock that keeps other processes out. It is a file of its own because SQLite drops every lock that

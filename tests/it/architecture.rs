@@ -13,18 +13,54 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("usage", &["record"]),
     ("history", &["record"]),
     ("limits", &["history", "record"]),
+    ("alert", &["limits"]),
     // Leaves.
     ("clock", &[]),
     ("lifecycle", &[]),
+    ("outbound", &["secret"]),
     ("secret", &[]),
     ("telemetry", &[]),
     // Databases, all SQL. A chunk of seen rows is stored as the tail remembers it.
-    ("newapi", &["record"]),
-    ("store", &["history", "limits::file::LastGood", "record", "tail::seen", "usage"]),
+    ("newapi", &["config::Admin", "outbound", "record"]),
+    (
+        "store",
+        &[
+            "alert",
+            "breaker::act",
+            "history",
+            "limits::Restore",
+            "limits::Severity",
+            "limits::file::LastGood",
+            "message",
+            "record",
+            "tail::seen",
+            "usage",
+        ],
+    ),
     // A row in full, for people; pure but for the calendar.
     ("detail", &["history", "newapi", "record"]),
+    // What people are told; pure but for the calendar.
+    ("message", &["alert", "breaker::act", "config::Language", "limits"]),
     // What the loops know, and the loops.
-    ("state", &["history::Recent", "limits", "newapi", "record", "usage"]),
+    ("state", &["breaker::act", "history::Recent", "limits", "message::Target", "newapi", "record", "usage"]),
+    ("intake", &["alert", "breaker::act", "clock", "limits", "message", "state", "store"]),
+    (
+        "delivery",
+        &[
+            "breaker::act",
+            "clock",
+            "config",
+            "history",
+            "limits",
+            "message",
+            "outbound",
+            "secret",
+            "state",
+            "store",
+        ],
+    ),
+    // Its record of acts is pure and used by others.
+    ("breaker", &["clock", "config", "limits", "message", "newapi", "record", "state", "store"]),
     ("refresh", &["newapi", "record", "state", "store"]),
     ("tail", &["clock", "config", "history", "newapi", "record", "state", "store", "usage"]),
     (
@@ -32,15 +68,19 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["clock", "config", "history::Filter", "lifecycle::Hangup", "limits", "record", "state", "store"],
     ),
     // The surface.
-    ("metrics", &["clock", "limits", "newapi", "record", "state", "usage"]),
+    ("metrics", &["breaker::act", "clock", "limits", "newapi", "record", "state", "usage"]),
     (
         "http",
         &[
+            "alert",
+            "breaker",
             "clock",
             "config",
             "detail",
             "history",
+            "intake",
             "limits",
+            "message",
             "metrics",
             "newapi",
             "record",
@@ -51,13 +91,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Wiring. The configuration reads addresses and makes the rules of counting.
-    ("config", &["detail", "newapi::dsn", "secret", "telemetry", "usage"]),
+    ("config", &["detail", "message", "newapi::dsn", "secret", "telemetry", "usage"]),
     (
         "app",
         &[
+            "breaker",
             "clock",
             "config",
+            "delivery",
             "http",
+            "intake",
             "lifecycle",
             "meter",
             "metrics",

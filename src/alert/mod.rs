@@ -1,0 +1,93 @@
+//! What Alertmanager and Grafana tell us: a notification and the alerts in it. Pure.
+//!
+//! [`Notification::parse`] reads the body of a webhook; nothing in it is trusted.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{Action, Restore, Severity};
+
+/// One call of the webhook: a group of alerts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// Name of the receiver as Alertmanager writes it, quoted as a regular expression.
+    pub receiver: String,
+    /// Which group of alerts it is about; stable over its notifications.
+    pub group_key: String,
+    /// Where the sender is, for people.
+    pub external_url: Option<String>,
+    /// Why it was sent: `first notification`, `repeat interval elapsed`, …; old versions say nothing.
+    pub reason: Option<String>,
+    /// Alerts of the group that the sender left out.
+    pub truncated: u64,
+    /// The alerts.
+    pub alerts: Vec<Alert>,
+}
+
+/// One alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Alert {
+    /// Whether it lasts.
+    pub status: Status,
+    /// Who it is. Any text can be in them.
+    pub labels: BTreeMap<String, String>,
+    /// What it says.
+    pub annotations: BTreeMap<String, String>,
+    /// When it began. Replicas of Prometheus differ a little, so this may move within an episode.
+    pub starts_at: Timestamp,
+    /// When it ended; None while it lasts.
+    pub ends_at: Option<Timestamp>,
+    /// The sender's short name for the labels.
+    pub fingerprint: String,
+    /// The query that raised it.
+    pub generator_url: Option<String>,
+    /// Where Grafana silences it.
+    pub silence_url: Option<String>,
+    /// The dashboard or panel that Grafana knows for it.
+    pub dashboard_url: Option<String>,
+}
+
+/// Whether an alert lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It does.
+    Firing,
+    /// It does not any more. No evidence that what it was about got well.
+    Resolved,
+}
+
+impl Alert {
+    /// A label's value; empty if it has none.
+    pub fn label(&self, name: &str) -> &str {
+        self.labels.get(name).map_or("", String::as_str)
+    }
+
+    /// An annotation; empty if it has none.
+    pub fn annotation(&self, name: &str) -> &str {
+        self.annotations.get(name).map_or("", String::as_str)
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        self.label("alertname")
+    }
+
+    /// How bad it is; what has no known severity is a warning.
+    pub fn severity(&self) -> Severity {
+        let known = |severity: &Severity| severity.as_str() == self.label("severity");
+        Severity::ALL.into_iter().find(known).unwrap_or(Severity::Warning)
+    }
+
+    /// It asks for a channel to be disabled.
+    pub fn asks_to_disable(&self) -> bool {
+        self.label("action") == Action::DisableChannel.as_str()
+    }
+
+    /// When what it asks for is undone; [`Restore::Never`] if it does not say, or says what is not understood.
+    pub fn restore(&self) -> Restore {
+        Restore::parse(self.label("restore")).unwrap_or(Restore::Never)
+    }
+}

@@ -1,0 +1,85 @@
+//! What people are told: notices, and how they read on each target in each language. Pure.
+//!
+//! A [`Notice`] is what happened; it is kept in monitor.db until it is told. [`compose`] makes of it the [`Part`]s
+//! that a target gets.
+
+mod notice;
+mod target;
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+pub use notice::{AlertGroup, Change, Notice, Told, Trouble};
+pub use target::Target;
+
+use crate::breaker::act::Act;
+use crate::config::Language;
+
+/// One request's worth of a message, as it is kept until it is sent.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// The body for the target's API, but for what is added when it is sent: chat, thread, time and signature.
+    pub rich: serde_json::Value,
+    /// The same as plain text, for a target that refuses the other. Short enough for every target.
+    pub plain: String,
+}
+
+/// How messages are worded.
+#[derive(Debug, Clone)]
+pub struct Wording {
+    /// Their language.
+    pub language: Language,
+    /// The zone of times in them.
+    pub zone: TimeZone,
+    /// Where people open Grafana, without a trailing slash; links that begin with `/` begin there.
+    pub grafana_url: Option<String>,
+    /// A word that every message to Feishu must contain besides "Token Monitor".
+    pub feishu_keyword: Option<String>,
+}
+
+/// What the monitor itself knows about a notice when it is told.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// About each alert of an [`AlertGroup`], in its order; None where nothing is known.
+    pub alerts: Vec<Option<LimitFacts>>,
+    /// Today's name of each channel that the notice is about.
+    pub channel_names: BTreeMap<i64, String>,
+    /// The acts that the notice refers to, by their id.
+    pub acts: BTreeMap<i64, Act>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Where a limit stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LimitFacts {
+    /// Its name in `limits.yml`.
+    pub limit: String,
+    /// `tokens`, `cost_usd`, …
+    pub measure: String,
+    /// `day`, `24h`, …
+    pub window: String,
+    /// In the unit of the measure.
+    pub used: f64,
+    /// What is allowed.
+    pub max: f64,
+    /// When its window ends or has calmed down.
+    pub resets_at: Option<Timestamp>,
+    /// The biggest contributors: who, and their part of what is used.
+    pub contributors: Vec<(Contributor, f64)>,
+}
+
+/// Who uses a limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contributor {
+    /// The channel, today's name.
+    pub channel_name: String,
+    /// Its id.
+    pub channel_id: i64,
+    /// The model.
+    pub model: String,
+    /// The user's name.
+    pub username: String,
+}
