@@ -52,7 +52,7 @@ const TRAFFIC_FAMILIES: [(&str, &str, &str); 15] = [
 const LIMIT: &str = "limit channel_id channel_name model measure window action restore severity";
 
 /// The same of the other families, with all their labels.
-const OTHER_FAMILIES: [(&str, &str, &str); 25] = [
+const OTHER_FAMILIES: [(&str, &str, &str); 28] = [
     ("newapi_limit_used", "gauge", LIMIT),
     ("newapi_limit_max", "gauge", LIMIT),
     ("newapi_limit_used_ratio", "gauge", LIMIT),
@@ -60,6 +60,9 @@ const OTHER_FAMILIES: [(&str, &str, &str); 25] = [
     ("newapi_limit_reset_timestamp_seconds", "gauge", LIMIT),
     ("token_monitor_config_last_reload_successful", "gauge", ""),
     ("token_monitor_config_last_reload_success_timestamp_seconds", "gauge", ""),
+    ("token_monitor_webhooks_total", "counter", "result"),
+    ("token_monitor_last_webhook_timestamp_seconds", "gauge", ""),
+    ("token_monitor_breaker_actions_total", "counter", "action result"),
     ("newapi_channel_info", "gauge", "channel_id channel_name type group tag"),
     ("newapi_channel_status", "gauge", "channel_id channel_name status"),
     ("newapi_channel_balance_usd", "gauge", "channel_id channel_name"),
