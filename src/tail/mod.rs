@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::TailConfig;
 use crate::history::{BlockBuilder, Recent};
+use crate::newapi::dsn::Engine;
 use crate::newapi::logs::{Logs, RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
@@ -30,8 +31,11 @@ use names::Names;
 use seen::Seen;
 use work::Work;
 
-/// Rows of one read.
+/// Rows of one read from a file: few enough to be still in the processor's cache when they are parsed and counted.
 const BATCH_ROWS: u32 = 1_000;
+
+/// Rows of one read from a server, where each read costs a question and an answer as well.
+const BATCH_ROWS_OF_SERVER: u32 = 2_000;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
@@ -303,10 +307,10 @@ impl Tailer {
 
     async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
         let mut work = work;
-        let mut batch = reader.from_id(self.position.last_id, BATCH_ROWS, Spare::default()).await?;
+        let mut batch = reader.from_id(self.position.last_id, self.batch_rows(), Spare::default()).await?;
         if !work.holds_anchor(&batch) {
             work = self.reread(reader, work).await?;
-            batch = reader.from_id(work.position.last_id, BATCH_ROWS, Spare::default()).await?;
+            batch = reader.from_id(work.position.last_id, self.batch_rows(), Spare::default()).await?;
         }
         if batch.at_end && batch.len() <= INLINE_ROWS {
             work = work.count(&batch.parse());
@@ -370,7 +374,7 @@ impl Tailer {
             if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
                 break Ok(false);
             }
-            match reader.from_id(last_id, BATCH_ROWS, spares.try_recv().unwrap_or_default()).await {
+            match reader.from_id(last_id, self.batch_rows(), spares.try_recv().unwrap_or_default()).await {
                 Ok(next) => batch = next,
                 Err(error) => break Err(error),
             }
@@ -386,6 +390,10 @@ impl Tailer {
                 Err(error.into())
             }
         }
+    }
+
+    fn batch_rows(&self) -> u32 {
+        if self.database.engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER }
     }
 
     async fn reader(&mut self) -> Result<LogReader, ReadError> {
