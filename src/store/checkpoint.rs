@@ -1,6 +1,6 @@
 //! The tailer's checkpoint: position and counts, written together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -117,7 +117,8 @@ impl Store {
             }
         }
         let mut statement = connection.prepare("SELECT name FROM models")?;
-        let models: HashSet<String> = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let models: hashbrown::HashSet<String> =
+            statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let mut usage = Usage::restore(series, models, totals);
         if stored != labels {
             usage.touch_all();

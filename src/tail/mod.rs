@@ -32,7 +32,7 @@ use seen::Seen;
 use work::Work;
 
 /// Rows of one read from a file: few enough to be still in the processor's cache when they are parsed and counted.
-const BATCH_ROWS: u32 = 1_000;
+const BATCH_ROWS: u32 = 500;
 
 /// Rows of one read from a server, where each read costs a question and an answer as well.
 const BATCH_ROWS_OF_SERVER: u32 = 2_000;

@@ -14,10 +14,9 @@ mod series;
 mod totals;
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Class, LogRecord};
@@ -95,7 +94,7 @@ pub struct Context<'a> {
     /// new-api's quota for one US dollar at this moment.
     pub quota_per_unit: f64,
     /// Models that some channel offers.
-    pub offered_models: &'a HashSet<String>,
+    pub offered_models: &'a std::collections::HashSet<String>,
     /// Rows come in as they happen: new label sets are shown as 0 first.
     pub live: bool,
     /// Rows at or after it (unix seconds) may serve as exemplars.

@@ -7,7 +7,11 @@ fn rules(max_series: usize) -> Rules {
     Rules { max_series, slow_over_seconds: 5.0, extra_labels: Vec::new() }
 }
 
-fn context<'a>(rules: &'a Rules, offered_models: &'a HashSet<String>, live: bool) -> Context<'a> {
+fn context<'a>(
+    rules: &'a Rules,
+    offered_models: &'a std::collections::HashSet<String>,
+    live: bool,
+) -> Context<'a> {
     Context { rules, quota_per_unit: 500_000.0, offered_models, live, exemplars_since: 0 }
 }
 
@@ -59,7 +63,7 @@ fn sum(usage: &Usage, family: Family) -> f64 {
 
 #[test]
 fn a_request_adds_to_every_family_it_belongs_to() {
-    let (rules, offered) = (rules(100), HashSet::new());
+    let (rules, offered) = (rules(100), std::collections::HashSet::new());
     let mut usage = Usage::default().successor();
     let mut record = request(1, 7, "gpt");
     record.other.to_mut().use_channel = vec![3, 7];
@@ -76,7 +80,7 @@ fn a_request_adds_to_every_family_it_belongs_to() {
 
 #[test]
 fn a_model_name_of_the_error_log_counts_by_itself_only_if_it_is_real() {
-    let (rules, offered) = (rules(100), HashSet::from(["offered".to_owned()]));
+    let (rules, offered) = (rules(100), std::collections::HashSet::from(["offered".to_owned()]));
     let context = context(&rules, &offered, false);
     let leaf = Leaf::Errors(429, ErrorType::Other);
     let mut usage = Usage::default().successor();
@@ -94,7 +98,7 @@ fn a_model_name_of_the_error_log_counts_by_itself_only_if_it_is_real() {
 
 #[test]
 fn what_exceeds_the_cap_is_summed_and_nothing_is_lost() {
-    let (rules, offered) = (rules(10), HashSet::new());
+    let (rules, offered) = (rules(10), std::collections::HashSet::new());
     let context = context(&rules, &offered, false);
     let mut usage = Usage::default().successor();
     for id in 0..1_000 {
@@ -112,7 +116,7 @@ fn what_exceeds_the_cap_is_summed_and_nothing_is_lost() {
 
 #[test]
 fn a_new_label_set_is_held_until_a_scrape_has_seen_it_as_zero() {
-    let (rules, offered) = (rules(100), HashSet::new());
+    let (rules, offered) = (rules(100), std::collections::HashSet::new());
     let first = Usage::default();
     let mut second = first.successor();
     second.observe(&request(1, 1, "gpt"), &context(&rules, &offered, true));
@@ -127,7 +131,7 @@ fn a_new_label_set_is_held_until_a_scrape_has_seen_it_as_zero() {
 
 #[test]
 fn a_clone_in_work_does_not_change_what_others_see() {
-    let (rules, offered) = (rules(100), HashSet::new());
+    let (rules, offered) = (rules(100), std::collections::HashSet::new());
     let context = context(&rules, &offered, false);
     let mut published = Usage::default().successor();
     published.observe(&request(1, 1, "gpt"), &context);
@@ -139,7 +143,7 @@ fn a_clone_in_work_does_not_change_what_others_see() {
 
 #[test]
 fn a_restored_usage_counts_on() {
-    let (rules, offered) = (rules(2), HashSet::new());
+    let (rules, offered) = (rules(2), std::collections::HashSet::new());
     let context = context(&rules, &offered, true);
     let mut usage = Usage::default().successor();
     usage.observe(&request(1, 1, "a"), &context);
