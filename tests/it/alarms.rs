@@ -16,14 +16,14 @@ use token_monitor::config::Flags;
 use crate::servers::{Alertmanager, Prometheus, free_port};
 use crate::support::{Folder, Process, command, eventually, free_address};
 
-const PASSWORD: &str = "the-password";
+pub const PASSWORD: &str = "the-password";
 
 /// How long after the row that crossed a limit the message must be there, in seconds.
 const IN_TIME: f64 = 30.0;
 
 /// Where an episode by hand burns money.
-const CHANNEL: i64 = 4;
-const MODEL: &str = "claude-opus-4-1";
+pub const CHANNEL: i64 = 4;
+pub const MODEL: &str = "claude-opus-4-1";
 
 /// So much may still be spent when the limit is added: a few of the burning requests, and many of the ordinary ones.
 const LEFT_USD: f64 = 0.3;
@@ -36,7 +36,7 @@ const COSTS: &str = "SELECT id, created_at, SUM(quota) OVER (ORDER BY id) / 5000
 // ---- configuration ----------------------------------------------------------------------------------------------
 
 /// The text of a shipped file with other names of hosts and secrets, and nothing else changed.
-fn shipped(file: &str, changes: &[(&str, &str)]) -> String {
+pub fn shipped(file: &str, changes: &[(&str, &str)]) -> String {
     let path = checkout().join(file);
     let mut text = std::fs::read_to_string(&path).expect("a shipped file");
     for (from, to) in changes {
@@ -46,7 +46,7 @@ fn shipped(file: &str, changes: &[(&str, &str)]) -> String {
     text
 }
 
-fn checkout() -> &'static Path {
+pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -124,20 +124,21 @@ async fn receive(State(webhook): State<Webhook>, headers: HeaderMap, Json(payloa
 // ---- the gateway ------------------------------------------------------------------------------------------------
 
 /// `token-monitor demo` with a file of limits.
-struct Gateway {
-    process: Process,
+pub struct Gateway {
+    pub process: Process,
     folder: Folder,
 }
 
 impl Gateway {
-    /// Without limits.
-    async fn start() -> Self {
+    /// Without limits, with more variables.
+    pub async fn start(variables: &[(&'static str, String)]) -> Self {
         let (folder, address) = (Folder::new(), free_address());
         let mut command = command(&Flags {
             listen: Some(address.to_string()),
             access_password: Some(PASSWORD.to_owned()),
             ..Flags::default()
         });
+        command.envs(variables.iter().map(|(name, value)| (*name, value.as_str())));
         command.arg("demo").current_dir(folder.path()).env("LIMITS_FILE", "limits.yml");
         let file = folder.path().join("limits.yml");
         std::fs::write(file, "limits: []\n").expect("writing limits");
@@ -146,11 +147,11 @@ impl Gateway {
         gateway
     }
 
-    fn limit(&self, max: f64) {
-        std::fs::write(self.folder.path().join("limits.yml"), limits(max)).expect("writing limits");
+    pub fn limit(&self, text: &str) {
+        std::fs::write(self.folder.path().join("limits.yml"), text).expect("writing limits");
     }
 
-    fn database(&self) -> rusqlite::Connection {
+    pub fn database(&self) -> rusqlite::Connection {
         let path: PathBuf = self.folder.path().join("data/demo/one-api.db");
         let connection = rusqlite::Connection::open(path).expect("the demo's database");
         connection.busy_timeout(std::time::Duration::from_secs(10)).expect("a timeout");
@@ -171,7 +172,7 @@ impl Gateway {
     }
 
     /// Starts the episode, with the address that the demo has printed.
-    async fn burn(&self) {
+    pub async fn burn(&self) {
         let printed = self.process.printed();
         let url = printed.split_whitespace().find(|word| word.ends_with("/demo/episode/burn"));
         let answer = reqwest::Client::new().post(url.expect("an address")).send().await.expect("an answer");
@@ -183,38 +184,58 @@ impl Gateway {
 
 /// Starts both servers between a monitor and a webhook.
 fn servers(monitor: SocketAddr, webhook: SocketAddr, folder: &Path) -> (Prometheus, Alertmanager) {
-    let secret = folder.join("access_password");
-    std::fs::write(&secret, PASSWORD).expect("writing the password");
-    let secret = ("/run/secrets/access_password", secret.to_str().expect("a path of UTF-8"));
-    let alertmanager = Alertmanager::start(&shipped(
-        "alertmanager/alertmanager.yml",
-        &[("monitor-server:3002", &webhook.to_string()), secret],
-    ));
+    let secret = password_file(folder);
+    let alertmanager = Alertmanager::start(&alertmanager_config(webhook, &secret));
+    (prometheus(monitor, &[&alertmanager], &secret), alertmanager)
+}
+
+/// A file with the password.
+pub fn password_file(folder: &Path) -> String {
+    let file = folder.join("access_password");
+    std::fs::write(&file, PASSWORD).expect("writing the password");
+    file.to_str().expect("a path of UTF-8").to_owned()
+}
+
+/// Alertmanager's configuration as shipped, for this webhook.
+pub fn alertmanager_config(webhook: SocketAddr, secret: &str) -> String {
+    let changes =
+        [("monitor-server:3002", webhook.to_string()), ("/run/secrets/access_password", secret.to_owned())];
+    shipped("alertmanager/alertmanager.yml", &changes.each_ref().map(|(from, to)| (*from, to.as_str())))
+}
+
+/// Prometheus with configuration and rules as shipped, for this monitor and these Alertmanagers.
+pub fn prometheus(monitor: SocketAddr, alertmanagers: &[&Alertmanager], secret: &str) -> Prometheus {
     let port = free_port();
+    let addresses: Vec<String> =
+        alertmanagers.iter().map(|one| one.url().trim_start_matches("http://").to_owned()).collect();
     let config = shipped(
         "prometheus/prometheus.yml",
         &[
             ("monitor-server:3002", &monitor.to_string()),
-            ("alertmanager:9093", alertmanager.url().trim_start_matches("http://")),
+            ("alertmanager:9093", &addresses.join(", ")),
             ("localhost:9090", &format!("127.0.0.1:{port}")),
-            secret,
+            ("/run/secrets/access_password", secret),
         ],
     );
-    (Prometheus::start_with_rules(port, &config, &checkout().join("prometheus/rules")), alertmanager)
+    Prometheus::start_with_rules(port, &config, &checkout().join("prometheus/rules"))
+}
+
+/// Waits until Prometheus sends to so many Alertmanagers. What fires before that is sent a minute later.
+pub async fn knows(prometheus: &Prometheus, count: usize) {
+    let known = async || prometheus.alertmanagers().await.as_array().is_some_and(|all| all.len() == count);
+    eventually("Prometheus knows Alertmanager", known).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burning_money_reaches_a_webhook_within_half_a_minute() {
     let (webhook, address) = Webhook::listen().await;
-    let gateway = Gateway::start().await;
+    let gateway = Gateway::start(&[]).await;
     let secrets = Folder::new();
     let (prometheus, alertmanager) = servers(gateway.process.address, address, &secrets.path());
-    // What fires before that is sent a minute later.
-    let known = async || prometheus.alertmanagers().await.as_array().is_some_and(|all| !all.is_empty());
-    eventually("Prometheus knows Alertmanager", known).await;
+    knows(&prometheus, 1).await;
 
     let max = gateway.cost() + LEFT_USD;
-    gateway.limit(max);
+    gateway.limit(&limits(max));
     let (warned, warning) = webhook.wait("NewApiLimitWarning", "firing").await;
     assert_eq!(warned.payload["receiver"], "limits");
     assert_labels(&warning, &[("severity", "warning")]);
@@ -231,7 +252,7 @@ async fn burning_money_reaches_a_webhook_within_half_a_minute() {
     eventually("the warning is held back", async || is_inhibited(&alertmanager, "NewApiLimitWarning").await)
         .await;
 
-    gateway.limit(max * 10.0);
+    gateway.limit(&limits(max * 10.0));
     let (_, resolved) = webhook.wait("NewApiLimitExceeded", "resolved").await;
     assert_labels(&resolved, &breaking);
 

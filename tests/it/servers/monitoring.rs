@@ -78,7 +78,7 @@ impl Prometheus {
     }
 }
 
-/// A private Alertmanager, alone in its cluster.
+/// A private Alertmanager.
 pub struct Alertmanager {
     server: Server,
 }
@@ -86,17 +86,35 @@ pub struct Alertmanager {
 impl Alertmanager {
     /// Starts it with the text of an `alertmanager.yml`.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, vec!["--cluster.listen-address=".to_owned()])
+    }
+
+    /// Starts two that know of each other, with the same text.
+    pub fn start_pair(config: &str) -> [Self; 2] {
+        let ports = [process::free_port(), process::free_port()];
+        [(ports[0], ports[1]), (ports[1], ports[0])].map(|(own, other)| {
+            let address = format!("127.0.0.1:{own}");
+            let cluster = vec![
+                format!("--cluster.listen-address={address}"),
+                format!("--cluster.advertise-address={address}"),
+                format!("--cluster.peer=127.0.0.1:{other}"),
+            ];
+            Self::start_with(config, cluster)
+        })
+    }
+
+    fn start_with(config: &str, cluster: Vec<String>) -> Self {
         let folder = process::new_folder("alertmanager-");
         let file = folder.path().join("alertmanager.yml");
         fs::write(&file, config).expect("writing the configuration");
         let port = process::free_port();
-        let args = vec![
+        let mut args = vec![
             format!("--config.file={}", file.display()),
             format!("--storage.path={}", folder.path().join("data").display()),
             format!("--web.listen-address=127.0.0.1:{port}"),
-            "--cluster.listen-address=".to_owned(),
             "--log.level=warn".to_owned(),
         ];
+        args.extend(cluster);
         Self { server: start("prometheus-alertmanager", args, folder, port) }
     }
 
