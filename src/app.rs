@@ -88,14 +88,14 @@ impl App {
         let refresher = Refresher::new(main, store.clone(), state.clone())?;
         // Questions have connections of their own, so that they never keep the follower waiting.
         let questions = Database::new(log_database.as_ref().unwrap_or(&database));
-        let (history_reader, slow) = (store.history(), rules.slow_over_seconds);
+        let (own, slow) = (store.clone(), rules.slow_over_seconds);
         let history = tail.history;
         let meter = Meter::new(meter, state.clone(), store.clone(), clock.clone());
         let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
         let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
-        let answers = Answers::new(state.clone(), history_reader, questions, bodies, slow, timezone);
+        let answers = Answers::new(state.clone(), own, questions, bodies, slow, timezone);
         let api = Api::new(answers, history, clock.clone())?;
-        let parts = Parts::new(state, metrics.clone(), api, access, clock);
+        let parts = Parts::new(state, metrics.clone(), api, access, clock, intake.clone());
         Ok(Self { listener, address, parts, metrics, refresher, tailer, meter, intake, outbox, breaker })
     }
 

@@ -6,13 +6,15 @@ use std::process::ExitCode;
 
 use crate::cli;
 use crate::clock::Clock;
-use crate::config::{Config, Flags, Settings};
+use crate::config::{BreakerMode, Config, Flags, Settings};
+use crate::delivery;
 use crate::limits::file::Known;
 use crate::limits::{self, Limit};
 use crate::meter;
+use crate::newapi::admin::AdminError;
 use crate::newapi::dsn::Engine;
 use crate::newapi::logs::is_one_api;
-use crate::newapi::{Database, Directory, LogReader, ReadError};
+use crate::newapi::{AdminClient, Database, Directory, LogReader, ReadError};
 use crate::store::{HistoryReader, Store};
 
 /// Collects findings as they are printed.
@@ -43,8 +45,8 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Checks and prints. Exit 0 only if all is well, 1 if something is not, 2 for a wrong configuration.
-pub async fn run(flags: &Flags) -> ExitCode {
+/// Checks and prints; `send` sends a message to each bot. Exit 0 only if all is well, 1 if something is not, 2 for a wrong configuration.
+pub async fn run(flags: &Flags, send: bool) -> ExitCode {
     let config = match Settings::from_flags(flags).and_then(|settings| Config::resolve(&settings)) {
         Ok(config) => config,
         Err(problems) => return cli::refuse(&problems),
@@ -57,7 +59,9 @@ pub async fn run(flags: &Flags) -> ExitCode {
     check_main(&main, &mut report).await;
     let log = config.log_database.as_ref().map_or_else(|| main.clone(), Database::new);
     check_log(&log, &mut report).await;
+    check_admin(&config, &mut report).await;
     check_limits(&config, &main, &mut report).await;
+    check_bots(&config, send, &mut report).await;
     main.close().await;
     log.close().await;
     if report.failures == 0 {
@@ -127,6 +131,70 @@ async fn check_log(database: &Database, report: &mut Report) {
         }
     }
     check_rights(database, "log database", report).await;
+}
+
+/// Whether the breaker could act, without acting.
+async fn check_admin(config: &Config, report: &mut Report) {
+    let breaker = &config.breaker;
+    let last =
+        if breaker.allow_last { "also the last one of a model" } else { "never the last one of a model" };
+    let limits = format!("at most {} channels an hour, {last}", breaker.max_per_hour);
+    report.ok(
+        "breaker",
+        match breaker.mode {
+            BreakerMode::Off => "off: no channel is ever disabled".to_owned(),
+            BreakerMode::DryRun => format!("dry_run: says what it would do; {limits}"),
+            BreakerMode::Enforce => format!("enforce; {limits}"),
+        },
+    );
+    let Some(admin) = &config.admin else {
+        return report.ok("admin API", "NEW_API_BASE_URL and NEW_API_KEY are not set, so it is not used");
+    };
+    let address = admin.base_url.origin().ascii_serialization();
+    let client = match AdminClient::new(admin.clone()) {
+        Ok(client) => client,
+        Err(error) => return report.fail("admin API", error.to_string()),
+    };
+    match client.probe().await {
+        Ok(route) => {
+            report.ok("admin API", format!("{address}: the key may switch channels, by {}", route.as_str()));
+        }
+        Err(error @ AdminError::Denied(_)) => report.fail(
+            "admin API",
+            format!(
+                "{address}: {error}; NEW_API_KEY must be the access token of an administrator (new-api: personal settings, \
+                 system access token), and NEW_API_USER_ID (now {}) the id of that user",
+                admin.user_id
+            ),
+        ),
+        Err(error) => report.fail("admin API", format!("{address}: {error}")),
+    }
+}
+
+/// The bots: which there are, and with `send` whether they take a message.
+async fn check_bots(config: &Config, send: bool, report: &mut Report) {
+    let targets = config.delivery.targets();
+    if targets.is_empty() {
+        return report.ok("messages", "no bot is configured, so nobody is told of alerts");
+    }
+    if !send {
+        for target in targets {
+            report.ok(target.as_str(), "is configured; `check --send` sends it a test message");
+        }
+        return;
+    }
+    let wording = config.messages.wording(config.language, config.timezone.clone());
+    match delivery::try_bots(config.delivery.clone(), &wording, &Clock::system()).await {
+        Ok(results) => {
+            for (target, result) in results {
+                match result {
+                    Ok(words) => report.ok(target.as_str(), words),
+                    Err(words) => report.fail(target.as_str(), words),
+                }
+            }
+        }
+        Err(error) => report.fail("messages", format!("{error:#}")),
+    }
 }
 
 /// The file of limits, and where each stands by what a monitor has read so far.

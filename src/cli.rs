@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{self, Config, Flags, Problem, Problems, Settings};
-use crate::{check, demo, lifecycle, telemetry};
+use crate::deliveries::{self, Deliveries};
+use crate::{check, demo, lifecycle, render, telemetry};
 
 /// Exit code of wrong usage or configuration.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -26,14 +27,23 @@ pub struct Cli {
     flags: Flags,
 }
 
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 enum Command {
     /// Run the monitor (the default)
     Serve,
     /// Try it: a stand-in for new-api with days of history and live traffic under data/demo, and the monitor on it
     Demo,
-    /// Check the configuration and each database, one line per finding
-    Check,
+    /// Look at messages to people, send again what was given up, give up what waits
+    #[command(subcommand)]
+    Deliveries(Deliveries),
+    /// Check the configuration, each database and each bot, one line per finding
+    Check {
+        /// Send a test message to each bot
+        #[arg(long)]
+        send: bool,
+    },
+    /// Show what each target would get for a payload of Alertmanager or Grafana, and send nothing
+    Render(render::Arguments),
 }
 
 /// Runs the command line and says how it went: 0 fine, 1 failed at run time, 2 wrong usage or configuration.
@@ -59,7 +69,9 @@ pub fn run() -> ExitCode {
         match cli.command.unwrap_or(Command::Serve) {
             Command::Serve => serve(&cli.flags).await,
             Command::Demo => finish(demo::command::run(&cli.flags).await),
-            Command::Check => check::run(&cli.flags).await,
+            Command::Deliveries(what) => deliveries::run(&cli.flags, &what),
+            Command::Render(arguments) => render::run(&cli.flags, &arguments),
+            Command::Check { send } => check::run(&cli.flags, send).await,
         }
     })
 }

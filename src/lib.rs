@@ -43,5 +43,7 @@ pub mod app;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod deliveries;
+pub mod render;
 
 pub mod demo;

@@ -132,6 +132,26 @@ pub struct AlertingStatus {
 pub const WEBHOOK_RESULTS: [&str; 6] =
     ["accepted", "duplicate", "malformed", "too_large", "unauthorized", "unavailable"];
 
+/// Why a message is given up: the target refuses it for good, or it was never taken.
+pub const DEAD_REASONS: [&str; 12] = [
+    "unauthorized",
+    "chat",
+    "forbidden",
+    "keyword",
+    "signature",
+    "ip_not_allowed",
+    "rejected",
+    "too_long",
+    "too_old",
+    "too_many",
+    "target_removed",
+    "dropped",
+];
+
+/// Why a message is tried again.
+pub const RETRY_REASONS: [&str; 8] =
+    ["unreachable", "ambiguous", "server", "answer", "rate_limited", "clock", "plainer", "moved"];
+
 /// What waits for a target.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Waiting {

@@ -2,12 +2,26 @@
 //!
 //! [`Notification::parse`] reads the body of a webhook; nothing in it is trusted.
 
+mod event;
+mod payload;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{Action, Restore, Severity};
+pub use event::EventKey;
+pub use payload::BadPayload;
+
+/// The alert that always fires, so that its silence tells that the way to us is broken.
+const WATCHDOG: &str = "Watchdog";
+
+/// Names under which Grafana says that a rule could not be evaluated, with all labels of the rule. No data is no evidence.
+const NO_EVIDENCE: [&str; 2] = ["DatasourceNoData", "DatasourceError"];
+
+/// Longest piece of a label that is no channel's number, in characters.
+const LONGEST_NO_CHANNEL: usize = 80;
 
 /// One call of the webhook: a group of alerts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +64,7 @@ pub struct Alert {
 }
 
 /// Whether an alert lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// It does.
@@ -81,9 +95,30 @@ impl Alert {
         Severity::ALL.into_iter().find(known).unwrap_or(Severity::Warning)
     }
 
+    /// It is the one that only tells that the way to us works.
+    pub fn is_watchdog(&self) -> bool {
+        self.name() == WATCHDOG
+    }
+
     /// It asks for a channel to be disabled.
     pub fn asks_to_disable(&self) -> bool {
-        self.label("action") == Action::DisableChannel.as_str()
+        self.label("action") == Action::DisableChannel.as_str() && !NO_EVIDENCE.contains(&self.name())
+    }
+
+    /// The channel that it is about.
+    ///
+    /// # Errors
+    /// What stands in the place of a number, shortened; empty if there is nothing.
+    pub fn channel(&self) -> Result<i64, String> {
+        let text = self.label("channel_id");
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|id| digits && *id > 0).ok_or_else(|| {
+            let mut short: String = text.chars().take(LONGEST_NO_CHANNEL).collect();
+            if short.len() < text.len() {
+                short.push('…');
+            }
+            short
+        })
     }
 
     /// When what it asks for is undone; [`Restore::Never`] if it does not say, or says what is not understood.

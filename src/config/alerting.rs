@@ -1,13 +1,12 @@
 //! Variables of messages and of the breaker.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::{Access, Admin, Language, Reader};
-use crate::message::Target;
+use crate::message::{MAX_TEMPLATE, Target, Template};
 use crate::secret::Secret;
 
 /// Shortest and longest silence of the Watchdog. Alertmanager repeats it every few minutes.
@@ -75,7 +74,7 @@ pub struct WecomBot {
 #[derive(Debug, Clone)]
 pub struct MessageConfig {
     /// Own wording.
-    pub template: Option<PathBuf>,
+    pub template: Option<Template>,
     /// Where links begin.
     pub grafana_url: Option<String>,
     /// A word that Feishu wants.
@@ -218,9 +217,27 @@ impl Reader<'_> {
         let settings = self.settings;
         let grafana_url = settings.grafana_url.as_ref().and_then(|url| self.http_url("GRAFANA_URL", url));
         MessageConfig {
-            template: settings.message_template.as_ref().map(PathBuf::from),
+            template: self.template(),
             grafana_url: grafana_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
             feishu_keyword: settings.feishu_keyword.clone(),
+        }
+    }
+
+    /// Reads own wording, and tries it.
+    fn template(&mut self) -> Option<Template> {
+        let path = self.settings.message_template.as_deref()?;
+        let made = match std::fs::metadata(path) {
+            Ok(file) if file.len() > MAX_TEMPLATE as u64 => {
+                Err(format!("is longer than {MAX_TEMPLATE} bytes"))
+            }
+            _ => std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}")),
+        };
+        match made.and_then(|text| Template::new(&text)) {
+            Ok(template) => Some(template),
+            Err(what) => {
+                self.problem("MESSAGE_TEMPLATE", format!("`{path}`: {what}"));
+                None
+            }
         }
     }
 
@@ -283,6 +300,7 @@ impl MessageConfig {
             zone,
             grafana_url: self.grafana_url.clone(),
             feishu_keyword: self.feishu_keyword.clone(),
+            template: self.template.clone(),
         }
     }
 }

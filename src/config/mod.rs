@@ -13,6 +13,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::detail::{BodySource, Join, Preset};
+use crate::message::Wording;
 use crate::newapi::dsn::Dsn;
 use crate::secret::Secret;
 use crate::telemetry::LogFormat;
@@ -64,6 +65,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// How messages read, for whoever needs nothing else: no database has to be named.
+    ///
+    /// # Errors
+    /// Every problem with the variables of messages.
+    pub fn wording(settings: &Settings) -> Result<Wording, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut reader = Reader { settings, problems: &mut problems };
+        let (messages, zone, language) = (reader.messages(), reader.timezone(), reader.language());
+        if problems.is_empty() { Ok(messages.wording(language, zone)) } else { Err(problems) }
+    }
+
     /// How limits are followed.
     pub fn meter(&self) -> MeterConfig {
         MeterConfig { file: self.limits.clone(), timezone: self.timezone.clone(), history: self.tail.history }

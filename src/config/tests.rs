@@ -149,3 +149,51 @@ fn no_debug_output_shows_a_secret() {
     let text = format!("{config:?}");
     assert!(!text.contains("secret1") && !text.contains("dbsecret") && !text.contains("keysecret"), "{text}");
 }
+
+#[test]
+fn fault_5_a_breaker_that_acts_does_not_start_without_a_password() {
+    let acting = |mode: Option<&str>, password: Option<&str>| {
+        problems(&Flags {
+            listen: Some("127.0.0.1:3002".into()),
+            access_password: password.map(Into::into),
+            new_api_base_url: Some("http://new-api:3000".into()),
+            new_api_key: Some("0123456789abcdef".into()),
+            breaker_mode: mode.map(Into::into),
+            ..flags()
+        })
+    };
+    for mode in [None, Some("enforce")] {
+        for password in [None, Some("")] {
+            let problems = acting(mode, password);
+            assert!(
+                problems[0].starts_with("ACCESS_PASSWORD: is required because the breaker"),
+                "{problems:?}"
+            );
+        }
+        assert!(acting(mode, Some("correct horse")).is_empty());
+    }
+    for mode in ["off", "dry_run"] {
+        assert!(acting(Some(mode), None).is_empty(), "{mode}");
+    }
+    let alone = problems(&Flags { breaker_mode: Some("enforce".into()), ..flags() });
+    assert!(alone[0].starts_with("BREAKER_MODE: `enforce` needs NEW_API_BASE_URL"), "{alone:?}");
+}
+
+#[test]
+fn own_wording_is_tried_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("messages.j2");
+    let with = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        problems(&Flags { message_template: Some(path.display().to_string()), ..flags() })
+    };
+    assert!(with("{{ headline }}").is_empty());
+    let said = with("fine\n{{ nobody }}");
+    assert!(
+        said.len() == 1 && said[0].starts_with("MESSAGE_TEMPLATE: ") && said[0].contains("line 2"),
+        "{said:?}"
+    );
+    std::fs::remove_file(&path).unwrap();
+    let missing = problems(&Flags { message_template: Some(path.display().to_string()), ..flags() });
+    assert!(missing.len() == 1 && missing[0].contains("cannot be read"), "{missing:?}");
+}

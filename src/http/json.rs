@@ -15,11 +15,16 @@ pub enum Freshness {
     Live,
     /// It hardly ever changes: use it for this many seconds.
     Seconds(u32),
+    /// It tells what was done: it is nobody's to keep.
+    Never,
 }
 
 /// An answer, written.
 #[derive(Debug, Clone)]
-pub struct Document(Bytes);
+pub struct Document {
+    bytes: Bytes,
+    status: StatusCode,
+}
 
 impl Document {
     /// `answer` as JSON.
@@ -28,16 +33,28 @@ impl Document {
     /// If it cannot be written, which is a fault of ours.
     pub fn of(answer: &impl Serialize) -> Result<Self, Problem> {
         let bytes = serde_json::to_vec(answer).map_err(|error| Problem::internal(&error))?;
-        Ok(Self(bytes.into()))
+        Ok(Self { bytes: bytes.into(), status: StatusCode::OK })
+    }
+
+    /// The same with another status than 200.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// The response to a request with these headers: the document, or 304 if the client has it.
     pub fn respond(self, request: &HeaderMap, freshness: Freshness) -> Response {
+        if freshness == Freshness::Never {
+            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+            return (self.status, headers, self.bytes).into_response();
+        }
         // Weak, because the same answer goes out compressed and plain.
-        let tag = format!("W/\"{:032x}\"", xxh3_128(&self.0));
+        let tag = format!("W/\"{:032x}\"", xxh3_128(&self.bytes));
         let known = request.get_all(header::IF_NONE_MATCH).iter().any(|value| names(value, &tag));
-        let mut response =
-            if known { StatusCode::NOT_MODIFIED.into_response() } else { self.0.into_response() };
+        let mut response = if known {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            (self.status, self.bytes).into_response()
+        };
         let headers = response.headers_mut();
         if !known {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -47,7 +64,7 @@ impl Document {
             headers.insert(header::ETAG, tag);
         }
         let caching = match freshness {
-            Freshness::Live => HeaderValue::from_static("private, no-cache"),
+            Freshness::Live | Freshness::Never => HeaderValue::from_static("private, no-cache"),
             Freshness::Seconds(seconds) => HeaderValue::try_from(format!("private, max-age={seconds}"))
                 .unwrap_or(HeaderValue::from_static("no-store")),
         };

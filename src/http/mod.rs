@@ -2,6 +2,7 @@
 
 pub mod api;
 mod auth;
+mod body;
 mod health;
 mod home;
 mod json;
@@ -9,6 +10,7 @@ mod limits;
 mod metrics;
 pub mod params;
 pub mod problem;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Access;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::state::State;
 pub use api::{Answers, Api};
 pub use auth::Guard;
 use problem::Problem;
+use webhook::Webhook;
 
 /// What handlers may use; each takes the part it needs.
 #[derive(Debug, Clone, FromRef)]
@@ -43,12 +47,22 @@ pub struct Parts {
     pub guard: Arc<Guard>,
     /// The time.
     pub clock: Clock,
+    /// Takes in what the webhook brings.
+    pub webhook: Webhook,
 }
 
 impl Parts {
     /// Parts with a guard made of `access`.
-    pub fn new(state: State, metrics: Metrics, api: Api, access: Access, clock: Clock) -> Self {
-        Self { state, metrics, api: Arc::new(api), guard: Arc::new(Guard::new(access)), clock }
+    pub fn new(
+        state: State,
+        metrics: Metrics,
+        api: Api,
+        access: Access,
+        clock: Clock,
+        intake: Intake,
+    ) -> Self {
+        let (guard, webhook) = (Arc::new(Guard::new(access)), Webhook::new(intake, state.clone()));
+        Self { state, metrics, api: Arc::new(api), guard, clock, webhook }
     }
 }
 
@@ -60,6 +74,9 @@ pub fn router(parts: Parts) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::scrape))
+        // Both ways, for a redirect would turn a message into an empty request.
+        .route(webhook::PATH, webhook::routes())
+        .route(&format!("{}/", webhook::PATH), webhook::routes())
         .merge(api::router(&parts))
         // Said here, for the one that came with the API asks for its password.
         .fallback(no_such_page)
@@ -73,11 +90,24 @@ async fn no_such_page() -> (StatusCode, &'static str) {
     (StatusCode::NOT_FOUND, "there is nothing here\n")
 }
 
+/// What a route says that only takes POST.
+async fn only_posts() -> Response {
+    let problem =
+        Problem::new(problem::Kind::MethodNotAllowed, "this route only takes POST").accepted("POST");
+    let mut response = problem.into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
 /// Turns away who asks for a foreign host where no password is needed.
 async fn only_own_host(Shared(guard): Shared<Arc<Guard>>, request: Request, next: Next) -> Response {
     match guard.host(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) if request.uri().path().starts_with(api::BASE) => Problem::from(refusal).into_response(),
+        Err(refusal)
+            if [api::BASE, webhook::PATH].iter().any(|base| request.uri().path().starts_with(base)) =>
+        {
+            Problem::from(refusal).into_response()
+        }
         Err(refusal) => refusal.into_response(),
     }
 }

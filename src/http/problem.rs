@@ -30,6 +30,14 @@ pub enum Kind {
     BadParameter,
     /// The query is not what a query must be.
     BadQuery,
+    /// The body is not what it must be.
+    BadBody,
+    /// The body is too long.
+    BodyTooLarge,
+    /// The body takes too long to arrive.
+    BodyTooSlow,
+    /// The body does not say that it is JSON.
+    NotJson,
     /// No or a wrong password.
     Unauthorized,
     /// Another host was asked for, and there is no password.
@@ -44,6 +52,10 @@ pub enum Kind {
     QueryTooLong,
     /// Too many wrong passwords at once.
     TooManyFailures,
+    /// A guard of the circuit breaker said no.
+    Refused,
+    /// new-api could not be made to do it.
+    GatewayFailed,
     /// A fault of ours.
     Internal,
     /// The history is still being read.
@@ -60,9 +72,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for documents and tests.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::BadParameter,
         Self::BadQuery,
+        Self::BadBody,
+        Self::BodyTooLarge,
+        Self::BodyTooSlow,
+        Self::NotJson,
         Self::Unauthorized,
         Self::ForeignHost,
         Self::NotFound,
@@ -70,6 +86,8 @@ impl Kind {
         Self::MethodNotAllowed,
         Self::QueryTooLong,
         Self::TooManyFailures,
+        Self::Refused,
+        Self::GatewayFailed,
         Self::Internal,
         Self::NotReady,
         Self::DatabaseUnavailable,
@@ -83,6 +101,10 @@ impl Kind {
         match self {
             Self::BadParameter => "/problems/bad-parameter",
             Self::BadQuery => "/problems/bad-query",
+            Self::BadBody => "/problems/bad-body",
+            Self::BodyTooLarge => "/problems/body-too-large",
+            Self::BodyTooSlow => "/problems/body-too-slow",
+            Self::NotJson => "/problems/not-json",
             Self::Unauthorized => "/problems/unauthorized",
             Self::ForeignHost => "/problems/foreign-host",
             Self::NotFound => "/problems/not-found",
@@ -90,6 +112,8 @@ impl Kind {
             Self::MethodNotAllowed => "/problems/method-not-allowed",
             Self::QueryTooLong => "/problems/query-too-long",
             Self::TooManyFailures => "/problems/too-many-failures",
+            Self::Refused => "/problems/refused",
+            Self::GatewayFailed => "/problems/gateway-failed",
             Self::Internal => "/problems/internal",
             Self::NotReady => "/problems/not-ready",
             Self::DatabaseUnavailable => "/problems/database-unavailable",
@@ -104,6 +128,10 @@ impl Kind {
         match self {
             Self::BadParameter => "A parameter is wrong",
             Self::BadQuery => "The query cannot be read",
+            Self::BadBody => "The body cannot be used",
+            Self::BodyTooLarge => "The body is too long",
+            Self::BodyTooSlow => "The body took too long to arrive",
+            Self::NotJson => "The body must be sent as JSON",
             Self::Unauthorized => "A password is needed",
             Self::ForeignHost => "The host is a foreign one",
             Self::NotFound => "There is no such thing",
@@ -111,6 +139,8 @@ impl Kind {
             Self::MethodNotAllowed => "The route does not have this method",
             Self::QueryTooLong => "The query is too long",
             Self::TooManyFailures => "Too many wrong passwords",
+            Self::Refused => "The circuit breaker refuses",
+            Self::GatewayFailed => "new-api did not do it",
             Self::Internal => "Something went wrong here",
             Self::NotReady => "Not ready yet",
             Self::DatabaseUnavailable => "new-api's database does not answer",
@@ -123,7 +153,12 @@ impl Kind {
     /// The status of the answer.
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::BadParameter | Self::BadQuery => StatusCode::BAD_REQUEST,
+            Self::BadParameter | Self::BadQuery | Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Refused => StatusCode::CONFLICT,
+            Self::GatewayFailed => StatusCode::BAD_GATEWAY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::ForeignHost => StatusCode::FORBIDDEN,
             Self::NotFound | Self::NoSuchRoute => StatusCode::NOT_FOUND,

@@ -11,6 +11,7 @@ mod rate;
 mod ring;
 pub mod standings;
 mod turn;
+mod users;
 mod watched;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use calendar::Period;
 pub use glob::Glob;
 pub use length::Length;
 pub use standings::{Standing, Standings};
+pub use users::Users;
 
 use crate::record::ChannelId;
 

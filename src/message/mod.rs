@@ -3,8 +3,21 @@
 //! A [`Notice`] is what happened; it is kept in monitor.db until it is told. [`compose`] makes of it the [`Part`]s
 //! that a target gets.
 
+mod feishu;
+mod figures;
+mod layout;
 mod notice;
+mod plain;
+mod story;
 mod target;
+mod telegram;
+mod template;
+mod text;
+mod wecom;
+mod words;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +26,7 @@ use jiff::tz::TimeZone;
 
 pub use notice::{AlertGroup, Change, Notice, Told, Trouble};
 pub use target::Target;
+pub use template::{MAX_TEMPLATE, Template};
 
 use crate::breaker::act::Act;
 use crate::config::Language;
@@ -22,7 +36,7 @@ use crate::config::Language;
 pub struct Part {
     /// The body for the target's API, but for what is added when it is sent: chat, thread, time and signature.
     pub rich: serde_json::Value,
-    /// The same as plain text, for a target that refuses the other. Short enough for every target.
+    /// The same as plain text, for a target that refuses the other. Short enough for every target: at most 2048 bytes.
     pub plain: String,
 }
 
@@ -37,6 +51,21 @@ pub struct Wording {
     pub grafana_url: Option<String>,
     /// A word that every message to Feishu must contain besides "Token Monitor".
     pub feishu_keyword: Option<String>,
+    /// An operator's own words about an alert.
+    pub template: Option<Template>,
+}
+
+impl Wording {
+    /// In our own words, without links into Grafana.
+    pub fn new(language: Language, zone: TimeZone) -> Self {
+        Self { language, zone, grafana_url: None, feishu_keyword: None, template: None }
+    }
+}
+
+/// Writes a notice for a target: at least one part, each within the target's limits. What came from outside pings nobody,
+/// opens nothing and breaks no markup, and every alert is named or counted.
+pub fn compose(notice: &Notice, known: &Known, wording: &Wording, target: Target) -> Vec<Part> {
+    layout::lay_out(&story::tell(notice, known, wording, target), wording, target)
 }
 
 /// What the monitor itself knows about a notice when it is told.
@@ -67,7 +96,7 @@ pub struct LimitFacts {
     pub max: f64,
     /// When its window ends or has calmed down.
     pub resets_at: Option<Timestamp>,
-    /// The biggest contributors: who, and their part of what is used.
+    /// The biggest contributors: who, and how much, in the unit of the measure.
     pub contributors: Vec<(Contributor, f64)>,
 }
 

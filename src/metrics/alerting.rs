@@ -6,10 +6,7 @@ use prometheus_client::metrics::MetricType;
 
 use super::facts::{counter, descriptor, gauge, plain_gauge};
 use crate::breaker::act::{Kind, Outcome};
-use crate::state::{AlertingStatus, Facts, WEBHOOK_RESULTS};
-
-/// What `token_monitor_deliveries_total` begins with for each target, so that a first failure is an increase.
-const DELIVERIES: [(&str, &str); 2] = [("sent", ""), ("dead", "refused")];
+use crate::state::{AlertingStatus, DEAD_REASONS, Facts, WEBHOOK_RESULTS};
 
 /// Encoded for each scrape.
 #[derive(Debug)]
@@ -47,8 +44,10 @@ impl Alerting {
     fn deliveries(&self, encoder: &mut DescriptorEncoder) -> Result<(), std::fmt::Error> {
         let mut counts = self.status.deliveries.clone();
         for target in self.status.outbox.keys() {
-            for (result, reason) in DELIVERIES {
-                counts.entry((*target, result, reason)).or_insert(0);
+            // So that the first of each is an increase.
+            counts.entry((*target, "sent", "")).or_insert(0);
+            for reason in DEAD_REASONS {
+                counts.entry((*target, "dead", reason)).or_insert(0);
             }
         }
         let help = "Attempts to deliver a message by what became of them";

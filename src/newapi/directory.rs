@@ -22,6 +22,8 @@ pub struct Directory {
     pub channels: BTreeMap<ChannelId, Channel>,
     /// Channels enabled for each group and model.
     pub abilities: BTreeMap<(String, String), u32>,
+    /// Groups and models that only one enabled channel serves, by that channel: without it nobody would.
+    pub last_of: BTreeMap<ChannelId, Vec<(String, String)>>,
     /// Every model that stands in a channel.
     pub models: HashSet<String>,
     /// Quota that is worth one US dollar.
@@ -58,6 +60,7 @@ impl Default for Directory {
         Self {
             channels: BTreeMap::new(),
             abilities: BTreeMap::new(),
+            last_of: BTreeMap::new(),
             models: HashSet::new(),
             quota_per_unit: DEFAULT_QUOTA_PER_UNIT,
             usd_exchange_rate: DEFAULT_USD_EXCHANGE_RATE,
@@ -113,22 +116,32 @@ impl Directory {
 
     async fn read_abilities(&mut self, database: &Database) -> Result<(), ReadError> {
         let group = database.quote("group");
-        let enabled = match database.engine() {
-            Engine::Postgres => {
-                "SUM(CASE WHEN enabled::text IN ('true', 't', '1') THEN 1 ELSE 0 END)::bigint"
-            }
-            Engine::MySql => "CAST(SUM(CASE WHEN enabled THEN 1 ELSE 0 END) AS SIGNED)",
-            Engine::Sqlite => "SUM(CASE WHEN enabled THEN 1 ELSE 0 END)",
+        let (enabled, cast) = match database.engine() {
+            Engine::Postgres => ("a.enabled::text IN ('true', 't', '1')", "BIGINT"),
+            Engine::MySql => ("a.enabled", "SIGNED"),
+            Engine::Sqlite => ("a.enabled", "INTEGER"),
         };
+        // An ability may have been left enabled where its channel is not, or is gone: nobody serves by it.
+        let serves = format!("{enabled} AND c.status = 1");
         let sql = format!(
-            "SELECT {enabled}, {group}, model FROM abilities GROUP BY {group}, model LIMIT {MAX_ABILITIES}"
+            "SELECT CAST(SUM(CASE WHEN {enabled} THEN 1 ELSE 0 END) AS {cast}), \
+             CAST(SUM(CASE WHEN {serves} THEN 1 ELSE 0 END) AS {cast}), \
+             CAST(MAX(CASE WHEN {serves} THEN a.channel_id ELSE 0 END) AS {cast}), \
+             a.{group}, a.model FROM abilities a LEFT JOIN channels c ON c.id = a.channel_id \
+             GROUP BY a.{group}, a.model LIMIT {MAX_ABILITIES}"
         );
-        let rows = database.read(Query { sql, params: vec![], ints: 1, texts: 2 }).await?;
+        let rows = database.read(Query { sql, params: vec![], ints: 3, texts: 2 }).await?;
         for row in rows.iter() {
             let enabled = u32::try_from(row.int(0)).unwrap_or(0);
-            self.models.insert(row.text(1).into_owned());
-            self.abilities.insert((row.text(0).into_owned(), row.text(1).into_owned()), enabled);
+            let pair = (row.text(0).into_owned(), row.text(1).into_owned());
+            self.models.insert(pair.1.clone());
+            if row.int(1) == 1 {
+                self.last_of.entry(row.int(2)).or_default().push(pair.clone());
+            }
+            self.abilities.insert(pair, enabled);
         }
+        // Rows come in any order, and two readings of the same must be equal.
+        self.last_of.values_mut().for_each(|pairs| pairs.sort_unstable());
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Never selected: `channels.key`, `tokens.key`, passwords, access tokens, and options outside a short list.
 
+pub mod admin;
 mod bodies;
 pub mod columns;
 pub mod database;
@@ -12,6 +13,7 @@ pub mod logs;
 pub mod other;
 mod sqlite;
 
+pub use admin::AdminClient;
 pub use columns::Columns;
 pub use database::{Database, ReadError, Reason};
 pub use directory::{Channel, Directory};

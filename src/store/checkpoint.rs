@@ -237,7 +237,7 @@ const CHECKPOINT_PAGES: i64 = 1000;
 const SELDOM_CHECKPOINT_PAGES: i64 = 16_000;
 
 /// Waiting for the disk takes a third of the time of a catch-up. A durable commit makes those before it durable too.
-fn durability(connection: &rusqlite::Connection, durable: bool) -> Result<(), StoreError> {
+pub(super) fn durability(connection: &rusqlite::Connection, durable: bool) -> Result<(), StoreError> {
     let (synchronous, pages) =
         if durable { ("full", CHECKPOINT_PAGES) } else { ("normal", SELDOM_CHECKPOINT_PAGES) };
     connection.pragma_update(None, "synchronous", synchronous)?;

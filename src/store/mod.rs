@@ -4,22 +4,38 @@
 //! process may use it; a lock file beside it says so, and the system drops the lock when the process ends,
 //! however it ends.
 
+mod acts;
+mod breaker;
 mod checkpoint;
 mod history;
+mod incidents;
+mod outbox;
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
+pub use acts::{ActRecord, ActState, Hold, LedgerLine, Watch};
+pub use breaker::{Finished, Requested, Step, TripRequest};
 pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
 pub use history::{HistoryReader, Keep, append as append_history};
+pub use incidents::{Incident, IncidentFilter, Noted, Pipeline};
+pub use outbox::{
+    Delivery, DeliveryState, GivenUp, Leased, NewNotice, Queue, Settled, Shape, Work as LeasedWork,
+};
 
 /// Schema changes in order. Never edit one that was released; add another.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../../migrations/0001_tail.sql"), include_str!("../../migrations/0002_history.sql")];
+const MIGRATIONS: [&str; 5] = [
+    include_str!("../../migrations/0001_tail.sql"),
+    include_str!("../../migrations/0002_history.sql"),
+    include_str!("../../migrations/0003_incidents.sql"),
+    include_str!("../../migrations/0004_outbox.sql"),
+    include_str!("../../migrations/0005_breaker.sql"),
+];
 
 /// Marks the file as ours: "tokm".
 const APPLICATION_ID: i64 = 0x746f_6b6d;
@@ -85,7 +101,8 @@ pub struct Store {
     connection: Arc<Mutex<Connection>>,
     readers: Arc<history::Readers>,
     path: PathBuf,
-    _lock: Arc<File>,
+    /// None beside another process that has it.
+    _lock: Option<Arc<File>>,
 }
 
 impl Store {
@@ -105,8 +122,39 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             readers: Arc::new(history::Readers::new(path)),
             path: path.to_owned(),
-            _lock: Arc::new(lock),
+            _lock: Some(Arc::new(lock)),
         })
+    }
+
+    /// Opens the file for small changes beside a monitor that may be running: its tables are taken as they are, and
+    /// only SQLite's own locks keep the two apart.
+    ///
+    /// # Errors
+    /// If there is no such file, or if it is not one of this version of ours.
+    pub fn open_beside(path: &Path) -> Result<Self, StoreError> {
+        let unusable = |reason: String| StoreError::Unusable { path: path.to_owned(), reason };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection =
+            Connection::open_with_flags(path, flags).map_err(|error| unusable(error.to_string()))?;
+        let number = |name: &str| {
+            let value = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            value.map_err(|error| unusable(error.to_string()))
+        };
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        if number("application_id")? != APPLICATION_ID {
+            return Err(StoreError::Foreign(path.to_owned()));
+        }
+        let (found, known) = (number("user_version")?, MIGRATIONS.len());
+        match usize::try_from(found).unwrap_or(usize::MAX).cmp(&known) {
+            Ordering::Less => Err(unusable("it is of an older version; start the monitor once".to_owned())),
+            Ordering::Greater => Err(StoreError::Newer { path: path.to_owned(), found, known }),
+            Ordering::Equal => Ok(Self {
+                connection: Arc::new(Mutex::new(connection)),
+                readers: Arc::new(history::Readers::new(path)),
+                path: path.to_owned(),
+                _lock: None,
+            }),
+        }
     }
 
     /// Where it is.
@@ -134,10 +182,22 @@ impl Store {
         work: impl FnOnce(&Writing<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let mut connection = self.connection();
+        // A catch-up commits otherwise; what somebody is promised must outlive a power cut.
+        checkpoint::durability(&connection, true)?;
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let done = work(&Writing { transaction: &transaction })?;
         transaction.commit()?;
         Ok(done)
+    }
+
+    /// Makes the connection behave as on a disk that is full, or on one that cannot be written.
+    ///
+    /// # Panics
+    /// If there is no such pragma.
+    #[cfg(test)]
+    pub(crate) fn pretend(&self, pragma: &str, value: i64) {
+        let done = self.connection().pragma_update_and_check(None, pragma, value, |_| Ok(()));
+        assert!(matches!(done, Ok(()) | Err(rusqlite::Error::QueryReturnedNoRows)), "{done:?}");
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -149,7 +209,6 @@ impl Store {
 /// A transaction under way. What can be written in one stands with what it writes.
 #[derive(Debug)]
 pub struct Writing<'a> {
-    #[expect(dead_code, reason = "the parts that write follow")]
     transaction: &'a Transaction<'a>,
 }
 

@@ -43,10 +43,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("message", &["alert", "breaker::act", "config::Language", "limits"]),
     // What the loops know, and the loops.
     ("state", &["breaker::act", "history::Recent", "limits", "message::Target", "newapi", "record", "usage"]),
-    ("intake", &["alert", "breaker::act", "clock", "limits", "message", "state", "store"]),
+    ("intake", &["alert", "clock", "limits", "message", "state", "store"]),
     (
         "delivery",
         &[
+            "alert",
             "breaker::act",
             "clock",
             "config",
@@ -60,7 +61,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Its record of acts is pure and used by others.
-    ("breaker", &["clock", "config", "limits", "message", "newapi", "record", "state", "store"]),
+    ("breaker", &["clock", "config", "history", "limits", "message", "newapi", "state", "store"]),
     ("refresh", &["newapi", "record", "state", "store"]),
     ("tail", &["clock", "config", "history", "newapi", "record", "state", "store", "usage"]),
     (
@@ -111,8 +112,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tail",
         ],
     ),
-    ("check", &["cli", "clock", "config", "limits", "meter", "newapi", "store"]),
-    ("cli", &["app", "check", "clock", "config", "demo", "lifecycle", "telemetry"]),
+    ("check", &["cli", "clock", "config", "delivery", "limits", "meter", "newapi", "store"]),
+    ("cli", &["app", "check", "clock", "config", "deliveries", "demo", "lifecycle", "render", "telemetry"]),
+    ("render", &["alert", "cli", "clock", "config", "message"]),
+    ("deliveries", &["cli", "clock", "config", "message::Target", "store"]),
     ("lib", &[]),
     ("main", &[]),
     // The stand-in knows of the monitor only the mark of a channel test; its command runs both.

@@ -1,6 +1,9 @@
 //! A small gateway with a row of every kind in its log, and the monitor on it.
 
+use token_monitor::breaker::act::{Kind, Outcome};
+use token_monitor::clock::Clock;
 use token_monitor::config::Flags;
+use token_monitor::store::{Finished, Store};
 
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
@@ -25,8 +28,13 @@ impl Installation {
         let folder = Folder::new();
         let limits = folder.path().join("limits.yml");
         std::fs::write(&limits, LIMITS).expect("writing the limits");
-        let flags =
-            Flags { limits_file: Some(limits.display().to_string()), ..flags(&database.url, &folder.path()) };
+        let flags = Flags {
+            limits_file: Some(limits.display().to_string()),
+            // Nothing is sent: there are no alerts.
+            wecom_webhook: Some("http://127.0.0.1:9/cgi-bin/webhook/send?key=none".to_owned()),
+            ..flags(&database.url, &folder.path())
+        };
+        trip_before(&folder);
         let monitor = Monitor::ready(&flags).await;
         monitor
             .page()
@@ -50,6 +58,24 @@ impl Installation {
     pub async fn text(&self, accept: Option<&str>) -> String {
         String::from_utf8(self.scrape(accept).await.1).expect("UTF-8")
     }
+}
+
+/// Has the breaker hold a channel that is disabled, by the word of a person.
+fn trip_before(folder: &Folder) {
+    let store = Store::open(&folder.path().join("monitor.db")).expect("a store");
+    let now = Clock::system().now();
+    let tripped = Finished {
+        outcome: Outcome::Done,
+        after: Some((2, None)),
+        hold: true,
+        restore_at: None,
+        watch: false,
+    };
+    let written = store.write(|writing| {
+        let act = writing.request_by_operator(Kind::Trip, 3, "it is old", now)?;
+        writing.finish_act(act, now, &tripped)
+    });
+    written.expect("writing");
 }
 
 /// What may be used. Windows that roll, because a day may end while a test runs.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::alarms::{CHANNEL, Gateway, MODEL, alertmanager_config, knows, password_file, prometheus};
 use crate::fakes::{self, Fake};
 use crate::servers::Alertmanager;
-use crate::support::{Folder, eventually};
+use crate::support::{Folder, eventually, now};
 
 /// How long all of it may take.
 const IN_TIME: Duration = Duration::from_secs(60);
@@ -27,10 +27,11 @@ fn status(gateway: &Gateway) -> i64 {
     gateway.database().query_one(query, [CHANNEL], |row| row.get(0)).expect("a status")
 }
 
-/// The last row of an answered request on the channel.
-fn last_request(gateway: &Gateway) -> i64 {
-    let query = "SELECT max(id) FROM logs WHERE type = 2 AND channel_id = ?1 AND token_id > 0";
-    gateway.database().query_one(query, [CHANNEL], |row| row.get(0)).expect("an id")
+/// Requests that the channel answered and that began after `second`: rows are written when requests end.
+fn begun_after(gateway: &Gateway, second: i64) -> i64 {
+    let query = "SELECT count(*) FROM logs \
+                 WHERE type = 2 AND channel_id = ?1 AND token_id > 0 AND created_at - use_time > ?2";
+    gateway.database().query_one(query, [CHANNEL, second], |row| row.get(0)).expect("a number")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,14 +56,12 @@ async fn a_channel_that_burns_money_is_switched_off_told_of_and_switched_on_agai
     gateway.limit(&limits(MAX_USD));
     gateway.burn().await;
     eventually("the channel is disabled", async || status(&gateway) == 2).await;
-    let disabled_after = began.elapsed();
+    let (disabled_after, disabled_at) = (began.elapsed(), now());
     eventually("every chat tells of it", async || telling("burning") == [1, 1, 1]).await;
 
-    // Requests under way may still end.
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let last = last_request(&gateway);
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(last_request(&gateway), last, "the channel still answers");
+    // Rows tell whole seconds.
+    assert_eq!(begun_after(&gateway, disabled_at + 1), 0, "the channel still gets requests");
 
     // An operator allows more.
     gateway.limit(&limits(MAX_USD * 1000.0));
@@ -72,10 +71,22 @@ async fn a_channel_that_burns_money_is_switched_off_told_of_and_switched_on_agai
     println!("disabled after {disabled_after:?}, enabled again after {took:?}\n{:#?}", chats());
     assert!(took < IN_TIME, "{took:?}");
 
-    let [first, second, third] = chats();
-    for chat in [&first, &second, &third] {
-        let trips = chat.iter().filter(|text| text.contains("burning") && text.contains("100")).count();
-        assert!(trips <= chat.len(), "{chat:#?}");
-        assert!(chat.len() <= 4, "{chat:#?}");
+    for chat in chats() {
+        let [trip, back] = chat.as_slice() else { panic!("two messages, {chat:#?}") };
+        for words in [
+            "channel disabled",
+            "Token Monitor",
+            "of 2.00 USD",
+            "new-api confirms it",
+            "root, claude-opus-4-1",
+        ] {
+            assert!(trip.contains(words), "{words}: {trip}");
+        }
+        assert!(back.contains("Resolved") && back.contains("Lasted"), "{back}");
+        // Who burns it used nearly all of it.
+        let most = trip.split("root, ").nth(1).and_then(|rest| rest.split(" USD, ").nth(1));
+        let percent: f64 =
+            most.and_then(|rest| rest.split(" %").next()).expect("a part").parse().expect("a number");
+        assert!((50.0..=100.0).contains(&percent), "{trip}");
     }
 }

@@ -166,6 +166,9 @@ pub fn command(flags: &Flags) -> Command {
         ("METRICS_PUBLIC", &flags.metrics_public),
         ("NEW_API_BASE_URL", &flags.new_api_base_url),
         ("NEW_API_KEY", &flags.new_api_key),
+        ("BREAKER_MODE", &flags.breaker_mode),
+        ("BREAKER_MAX_PER_HOUR", &flags.breaker_max_per_hour),
+        ("WECOM_WEBHOOK", &flags.wecom_webhook),
         ("LISTEN", &flags.listen),
         ("POLL_INTERVAL", &flags.poll_interval),
         ("LATE_WINDOW", &flags.late_window),
@@ -206,6 +209,7 @@ impl Page {
 
     /// The same, read by somebody else: monitors tell scrapers apart by their name.
     pub fn seen_by(address: SocketAddr, agent: &str) -> Self {
+        provide_cryptography();
         let client = reqwest::Client::builder().user_agent(agent).timeout(Duration::from_secs(10)).build();
         Self { base: format!("http://{address}"), client: client.expect("a client") }
     }
@@ -274,6 +278,7 @@ impl Answer {
 impl Api {
     /// That of an address, asked with a password or without one.
     pub fn new(address: SocketAddr, password: Option<&str>) -> Self {
+        provide_cryptography();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("a client");
         Self { base: format!("http://{address}"), password: password.map(str::to_owned), client }
     }
@@ -344,6 +349,12 @@ pub fn problem(what: &str, answer: &Answer, status: u16) -> Value {
         );
     }
     problem
+}
+
+/// A client of our own needs it where no monitor runs in this process.
+fn provide_cryptography() {
+    // Fails if there is one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Waits until `condition` holds.

@@ -3,6 +3,7 @@
 //! A request is noted, its password checked, its query read, and only then it takes one of the few places at
 //! work: who may not ask, or asks wrongly, costs nothing.
 
+mod alerting;
 mod answers;
 mod examples;
 mod measures;
@@ -17,26 +18,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{ConnectInfo, RawPathParams, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, post};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tower_http::compression::predicate::SizeAbove;
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 
+use super::body::{read, wants_json};
 use super::json::Document;
 use super::limits::{Gate, Limits};
 use super::params::{Known, Query};
 use super::problem::{Kind, Problem};
-use super::{Guard, Parts};
+use super::{Guard, Parts, only_posts};
 use crate::clock::Clock;
 pub use answers::{Answers, Page};
 pub use measures::{Active, ActiveChange, Measures, MeasuresChange};
-use routes::{Call, Route};
+use routes::{Call, Route, Verb};
 pub use views::{
     Answer, Change, ChannelMeasures, ChannelState, GroupChannels, LastError, List, ModelMeasures, ModelState,
     Overview, RequestRows, Shares, SlowRequest, Totals, Trend, TrendPoint, UserMeasures,
@@ -47,6 +51,10 @@ pub const BASE: &str = "/api/v1";
 
 /// Answers smaller than this are sent as they are: compressed they are hardly smaller.
 const COMPRESS_ABOVE: u16 = 1024;
+
+/// Longest body of a request, in bytes; and the longest time for it to arrive.
+const MAX_BODY: usize = 8 * 1024;
+const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// Everything that the routes share.
 #[derive(Debug)]
@@ -59,6 +67,8 @@ pub struct Api {
     /// For routes that read new-api's log, which may keep them waiting, and for those that do not.
     log_gate: Gate,
     gate: Gate,
+    /// For those who ask for something to be done, and wait for it.
+    act_gate: Gate,
     routes: Vec<Route>,
     /// The OpenAPI document, written.
     document: Document,
@@ -73,8 +83,8 @@ impl Api {
         let routes = routes::routes();
         let document = Document::of(&openapi::document(&routes))
             .map_err(|_| anyhow::anyhow!("the OpenAPI document cannot be written"))?;
-        let [log_gate, gate] = [Limits::default(), Limits::default()].map(Gate::new);
-        Ok(Self { answers, history, clock, log_gate, gate, routes, document })
+        let [log_gate, gate, act_gate] = [Limits::default(); 3].map(Gate::new);
+        Ok(Self { answers, history, clock, log_gate, gate, act_gate, routes, document })
     }
 
     /// The time, to the second.
@@ -90,10 +100,15 @@ pub(super) fn router(parts: &Parts) -> Router<Parts> {
         let handler = move |State(api): State<Arc<Api>>,
                             path: Result<RawPathParams, RawPathParamsRejection>,
                             RawQuery(query): RawQuery,
-                            headers: HeaderMap| async move {
-            api.answer(index, path, query.as_deref().unwrap_or_default(), &headers).await
+                            headers: HeaderMap,
+                            body: Body| async move {
+            api.answer(index, path, query.as_deref().unwrap_or_default(), &headers, body).await
         };
-        router = router.route(&format!("{BASE}{}", route.path), get(handler));
+        let method = match route.verb {
+            Verb::Get => get(handler),
+            Verb::Post => post(handler).fallback(only_posts),
+        };
+        router = router.route(&format!("{BASE}{}", route.path), method);
     }
     let compression = CompressionLayer::new()
         .gzip(true)
@@ -140,6 +155,7 @@ impl Api {
         path: Result<RawPathParams, RawPathParamsRejection>,
         query: &str,
         headers: &HeaderMap,
+        body: Body,
     ) -> Result<Response, Problem> {
         let Some(route) = self.routes.get(index) else {
             return Err(Problem::internal(&"a route is not in the table"));
@@ -150,13 +166,24 @@ impl Api {
         let known = Known { now, today, history: self.history };
         let query = Query::parse(route.id, &route.accepts, query, known)?;
         let argument = argument(route, path)?;
-        let call = Call { api: self.clone(), query, argument };
+        let body = match route.verb {
+            Verb::Get => Bytes::new(),
+            Verb::Post => {
+                wants_json(headers)?;
+                read(body, headers, MAX_BODY, BODY_TIME).await?
+            }
+        };
+        let call = Call { api: self.clone(), query, argument, body };
         let work = async {
             // A bug in one answer is that answer's; the next request finds everything as it was.
             let answer = AssertUnwindSafe((route.handler)(call)).catch_unwind().await;
             answer.unwrap_or_else(|_| Err(Problem::internal(&format!("{} panicked", route.path))))
         };
-        let gate = if route.reads_log { &self.log_gate } else { &self.gate };
+        let gate = match route.verb {
+            Verb::Post => &self.act_gate,
+            Verb::Get if route.reads_log => &self.log_gate,
+            Verb::Get => &self.gate,
+        };
         Ok(gate.enter(work).await?.respond(headers, route.freshness))
     }
 }

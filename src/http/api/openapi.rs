@@ -1,12 +1,13 @@
 //! The OpenAPI document, made from the table of routes: what is not there is not routed, and what is routed is
 //! there.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::PartialSchema;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{
     HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn,
 };
+use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
@@ -18,18 +19,19 @@ use utoipa::openapi::{
 use super::super::params::Param;
 use super::super::problem::{self, Kind, Problem, ProblemBody};
 use super::BASE;
-use super::routes::Route;
+use super::routes::{Route, Verb};
 
 /// Groups of routes.
-const TAGS: [(&str, &str); 4] = [
+const TAGS: [(&str, &str); 5] = [
     ("sums", "What was spent and how fast it was, exactly."),
     ("rows", "Rows of the log, and one of them in full."),
     ("state", "What there is now."),
+    ("alerting", "Alerts that came in, messages that went out, and the circuit breaker."),
     ("meta", "This API."),
 ];
 
 /// Errors that any route may answer: status, name of the response, what it means, kind of the example.
-const ERRORS: [(&str, &str, &str, Kind); 8] = [
+const ERRORS: [(&str, &str, &str, Kind); 13] = [
     (
         "400",
         "BadRequest",
@@ -44,9 +46,19 @@ const ERRORS: [(&str, &str, &str, Kind); 8] = [
         Kind::ForeignHost,
     ),
     ("404", "NotFound", "There is no such thing.", Kind::NotFound),
+    ("408", "BodyTooSlow", "The body did not arrive in time.", Kind::BodyTooSlow),
+    ("409", "Refused", "A guard of the circuit breaker refuses; the problem says which.", Kind::Refused),
+    ("413", "BodyTooLarge", "The body is longer than 8 KiB.", Kind::BodyTooLarge),
     ("414", "QueryTooLong", "The query is longer than 8 KiB.", Kind::QueryTooLong),
+    ("415", "NotJson", "The header Content-Type does not say application/json.", Kind::NotJson),
     ("429", "TooManyFailures", "Too many wrong passwords at once.", Kind::TooManyFailures),
     ("500", "Internal", "A fault of this program; its log says more.", Kind::Internal),
+    (
+        "502",
+        "GatewayFailed",
+        "new-api could not be made to do it; the problem says what it said.",
+        Kind::GatewayFailed,
+    ),
     (
         "503",
         "Unavailable",
@@ -59,7 +71,8 @@ const ERRORS: [(&str, &str, &str, Kind); 8] = [
 pub fn document(routes: &[Route]) -> OpenApi {
     let mut paths = PathsBuilder::new();
     for route in routes {
-        let item = PathItem::new(HttpMethod::Get, operation(route));
+        let method = if route.verb == Verb::Post { HttpMethod::Post } else { HttpMethod::Get };
+        let item = PathItem::new(method, operation(route));
         paths = paths.path(format!("{BASE}{}", route.path), item);
     }
     let about = "What was spent, what is slow, why was this request slow, what failed. \
@@ -96,15 +109,37 @@ fn operation(route: &Route) -> Operation {
     for param in route.accepts.params {
         operation = operation.parameter(parameter(*param, route));
     }
-    operation = operation
-        .response("200", answer(route))
-        .response("304", Response::new("The answer that the client has, by If-None-Match, is still right."));
+    operation = operation.response("200", answer(route));
+    let posted = route.verb == Verb::Post;
+    operation = if posted {
+        operation.request_body(Some(body())).response("202", answer(route))
+    } else {
+        let known = "The answer that the client has, by If-None-Match, is still right.";
+        operation.response("304", Response::new(known))
+    };
     for (status, name, ..) in ERRORS {
-        if status != "404" || route.in_path.is_some() {
+        let applies = match status {
+            "404" => route.in_path.is_some() && !posted,
+            "408" | "409" | "413" | "415" | "502" => posted,
+            _ => true,
+        };
+        if applies {
             operation = operation.response(status, Ref::from_response_name(name));
         }
     }
     operation.build()
+}
+
+/// What may be sent with POST.
+fn body() -> RequestBody {
+    let reason = ObjectBuilder::new().schema_type(Type::String).max_length(Some(200));
+    let reason = reason.description(Some("Why, for the ledger."));
+    let object = ObjectBuilder::new().property("reason", reason.build());
+    let content = ContentBuilder::new().schema(Some(object.build()));
+    RequestBodyBuilder::new()
+        .description(Some("May be empty; the header Content-Type must say application/json all the same."))
+        .content("application/json", content.example(Some(json!({"reason": "too many errors"}))).build())
+        .build()
 }
 
 fn parameter(param: Param, route: &Route) -> Parameter {
@@ -127,12 +162,15 @@ fn answer(route: &Route) -> Response {
         Some(name) => ContentBuilder::new().schema(Some(Ref::from_schema_name(name))),
         None => ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::Object))),
     };
-    ResponseBuilder::new()
-        .description(route.summary)
-        .header("ETag", header("Send it as If-None-Match to get 304 if nothing changed."))
-        .header("Cache-Control", header("How long the answer may be used."))
-        .content("application/json", content.example(route.example.clone()).build())
-        .build()
+    let response = ResponseBuilder::new().description(route.summary);
+    let response = if route.verb == Verb::Post {
+        response.header("Cache-Control", header("no-store: it tells what was done."))
+    } else {
+        response
+            .header("ETag", header("Send it as If-None-Match to get 304 if nothing changed."))
+            .header("Cache-Control", header("How long the answer may be used."))
+    };
+    response.content("application/json", content.example(route.example.clone()).build()).build()
 }
 
 fn components(routes: &[Route]) -> Components {

@@ -13,6 +13,8 @@ pub enum PathParam {
     LogId,
     /// Id of a request.
     RequestId,
+    /// Id of a channel.
+    Channel,
 }
 
 /// Longest request id. new-api's column holds 64.
@@ -22,7 +24,7 @@ impl PathParam {
     /// As it stands in the path.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::LogId => "id",
+            Self::LogId | Self::Channel => "id",
             Self::RequestId => "request_id",
         }
     }
@@ -32,6 +34,7 @@ impl PathParam {
         match self {
             Self::LogId => "Id of a row of the log.",
             Self::RequestId => "Id of a request, as its rows hold it.",
+            Self::Channel => "Id of a channel.",
         }
     }
 
@@ -40,6 +43,7 @@ impl PathParam {
         match self {
             Self::LogId => "a whole number from 0 to 9223372036854775807",
             Self::RequestId => "up to 128 visible ASCII characters",
+            Self::Channel => "a whole number from 1 to 9223372036854775807",
         }
     }
 
@@ -47,6 +51,7 @@ impl PathParam {
     pub fn example(self) -> Value {
         match self {
             Self::LogId => json!(143_217),
+            Self::Channel => json!(3),
             Self::RequestId => json!("20260131075952123456789a1b2c3d4Xy7Qk2Lm"),
         }
     }
@@ -55,10 +60,10 @@ impl PathParam {
     pub fn schema(self) -> RefOr<Schema> {
         let schema = ObjectBuilder::new();
         let schema = match self {
-            Self::LogId => schema
+            Self::LogId | Self::Channel => schema
                 .schema_type(Type::Integer)
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(0))
+                .minimum(Some(i64::from(self == Self::Channel)))
                 .maximum(Some(i64::MAX)),
             Self::RequestId => schema
                 .schema_type(Type::String)
@@ -75,7 +80,8 @@ impl PathParam {
     /// If it is none.
     pub fn number(self, value: &str) -> Result<i64, Problem> {
         let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-        value.parse().ok().filter(|_| digits).ok_or_else(|| self.refuse(value))
+        let least = i64::from(self == Self::Channel);
+        value.parse().ok().filter(|id| digits && *id >= least).ok_or_else(|| self.refuse(value))
     }
 
     /// The value as a text that an id can be.
@@ -105,6 +111,12 @@ mod tests {
             let problem = PathParam::LogId.number(value).unwrap_err();
             assert_eq!(serde_json::to_value(problem.body()).unwrap()["parameter"], "id", "{value}");
         }
+    }
+
+    #[test]
+    fn no_channel_has_the_number_nothing() {
+        assert_eq!(PathParam::Channel.number("1").unwrap(), 1);
+        assert!(PathParam::Channel.number("0").is_err() && PathParam::LogId.number("0").is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -13,11 +14,13 @@ use utoipa::openapi::schema::Schema;
 
 use super::super::json::{Document, Freshness};
 use super::super::params::{Accepts, Param, Query, Usual};
-use super::super::problem::Problem;
+use super::super::problem::{Kind as Wrong, Problem, echo};
+use super::alerting::{Breaker, Delivery, Incident};
 use super::answers::Page;
 use super::path::PathParam;
 use super::views::{Answer, ChannelState, List, ModelState, SlowRequest};
 use super::{Api, BASE};
+use crate::breaker::act::Kind;
 use crate::detail::LogRow;
 
 /// A request, understood.
@@ -29,18 +32,31 @@ pub struct Call {
     pub query: Query,
     /// The value of the path's parameter; empty if the path has none.
     pub argument: String,
+    /// What was sent; empty with GET.
+    pub body: Bytes,
+}
+
+/// How a route is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// It is read, with GET or HEAD.
+    Get,
+    /// It does something, with POST and a body that says that it is JSON.
+    Post,
 }
 
 /// Answers a call.
 pub type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Result<Document, Problem>> + Send + Sync>;
 
-/// One route. All routes are read with GET, and HEAD.
+/// One route.
 #[derive(Clone)]
 pub struct Route {
     /// Its name in the document, in cursors, and nowhere else.
     pub id: &'static str,
     /// Its path below [`BASE`], in axum's and OpenAPI's common way.
     pub path: &'static str,
+    /// How it is called.
+    pub verb: Verb,
     /// Its group in the document.
     pub tag: &'static str,
     /// What it answers, in a few words.
@@ -150,6 +166,7 @@ pub fn routes() -> Vec<Route> {
     let mut routes = sums();
     routes.extend(rows());
     routes.extend(states());
+    routes.extend(alerting());
     routes.push(Route {
         freshness: Freshness::Seconds(300),
         ..Route::raw(
@@ -256,6 +273,74 @@ fn states() -> Vec<Route> {
     ]
 }
 
+fn alerting() -> Vec<Route> {
+    let list = |params| Accepts { params, window: Usual::All, limit: 50 };
+    let operate = |id, path, kind| {
+        Route::new(id, path, "alerting", move |call: Call| async move {
+            let channel_id = PathParam::Channel.number(&call.argument)?;
+            let reason = reason(&call.body)?;
+            call.api.answers.operate(kind, channel_id, reason, call.api.now()).await
+        })
+        .at(PathParam::Channel)
+        .posted()
+    };
+    vec![
+        Route::new("incidents", "/incidents", "alerting", |call: Call| async move {
+            let page = call.api.answers.incidents(&call.query).await?;
+            Ok::<List<Incident>, _>(call.list("/incidents", page))
+        })
+        .says("Alerts that came in", "Newest first: since when, until when, and what was done about them.")
+        .takes(list(&[Param::IncidentState, Param::ChannelId, Param::Limit, Param::Cursor])),
+        Route::new("deliveries", "/deliveries", "alerting", |call: Call| async move {
+            let page = call.api.answers.deliveries(&call.query).await?;
+            Ok::<List<Delivery>, _>(call.list("/deliveries", page))
+        })
+        .says("Messages that went out", "Newest first: where to, how far they are, and what the target said.")
+        .takes(list(&[Param::DeliveryState, Param::Target, Param::Limit, Param::Cursor])),
+        Route::new("breaker", "/breaker", "alerting", |call: Call| async move {
+            let (breaker, next) = call.api.answers.breaker(&call.query).await?;
+            let links = call.list("/breaker", Page::<()> { items: Vec::new(), next });
+            Ok(Breaker { next: links.next, next_cursor: links.next_cursor, ..breaker })
+        })
+        .says("The circuit breaker", "Which channels it holds disabled, and what it was asked for, newest first.")
+        .takes(list(&[Param::Limit, Param::Cursor])),
+        operate("trip", "/channels/{id}/trip", Kind::Trip).says(
+            "Disable a channel",
+            "The breaker does it with its guards, but for the age of an alert and BREAKER_MAX_PER_HOUR. Waits up to 8 s for how it goes; 202 if that is not known by then.",
+        ),
+        operate("reset", "/channels/{id}/reset", Kind::Restore).says(
+            "Enable a channel that the breaker disabled",
+            "Waits up to 8 s for how it goes; 202 if that is not known by then.",
+        ),
+    ]
+}
+
+/// Longest reason of an operator, in characters.
+const LONGEST_REASON: usize = 200;
+
+/// What an operator gives as a reason; a body that is empty gives none.
+fn reason(body: &[u8]) -> Result<String, Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Asked {
+        #[serde(default)]
+        reason: Option<String>,
+    }
+    let wrong = |detail: String| {
+        let accepted = format!("nothing, or {{\"reason\": \"…\"}} of up to {LONGEST_REASON} characters");
+        Problem::new(Wrong::BadBody, detail).accepted(accepted)
+    };
+    if body.is_empty() {
+        return Ok(String::new());
+    }
+    let asked: Asked = serde_json::from_slice(body).map_err(|error| wrong(echo(&error.to_string())))?;
+    let reason = asked.reason.unwrap_or_default();
+    if reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) {
+        return Err(wrong("the reason is too long, or holds a control character".to_owned()));
+    }
+    Ok(reason)
+}
+
 impl Route {
     /// A route whose handler answers a `T`, which is then also what the document says.
     fn new<T, F>(
@@ -272,7 +357,11 @@ impl Route {
         T::schemas(&mut schemas);
         let handler: Handler = Arc::new(move |call| {
             let answer = handler(call);
-            async move { Document::of(&answer.await?) }.boxed()
+            async move {
+                let answer = answer.await?;
+                Ok(Document::of(&answer)?.with_status(answer.status()))
+            }
+            .boxed()
         });
         Self {
             answer: Some(T::name().into_owned()),
@@ -287,6 +376,7 @@ impl Route {
         Self {
             id,
             path,
+            verb: Verb::Get,
             tag,
             summary: "",
             about: "",
@@ -311,6 +401,10 @@ impl Route {
 
     fn at(self, in_path: PathParam) -> Self {
         Self { in_path: Some(in_path), ..self }
+    }
+
+    fn posted(self) -> Self {
+        Self { verb: Verb::Post, freshness: Freshness::Never, ..self }
     }
 
     fn reading_log(self) -> Self {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::config::Access;
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::newapi::Database;
 use crate::newapi::dsn::Dsn;
@@ -24,7 +25,7 @@ pub(super) fn api() -> Api {
     let store = Store::open(&folder.path().join("monitor.db")).unwrap();
     let log = Database::new(&Dsn::parse("sqlite:///nowhere/one-api.db").unwrap());
     let state = state::State::default();
-    let answers = Answers::new(state, store.history(), log, None, 5.0, jiff::tz::TimeZone::UTC);
+    let answers = Answers::new(state, store, log, None, 5.0, jiff::tz::TimeZone::UTC);
     Api::new(answers, history, Clock::system()).unwrap()
 }
 
@@ -45,12 +46,15 @@ impl Served {
             metrics_token: Some(Secret::new("token")),
             metrics_public: false,
         };
-        let parts = Parts::new(state, metrics, api(), access, clock);
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("monitor.db")).unwrap();
+        let intake = Intake::new(store, state.clone(), clock.clone(), Vec::new(), Duration::from_secs(600));
+        let parts = Parts::new(state, metrics, api(), access, clock, intake);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
         tokio::spawn(super::super::serve(listener, parts, stop.clone()));
-        Self { base, client: reqwest::Client::new(), stop }
+        Self { base, client: crate::outbound::client(None).unwrap(), stop }
     }
 
     fn ask(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -270,7 +274,8 @@ async fn a_handler_that_panics_answers_and_leaves_its_place() {
     let api = Arc::new(api);
     for _ in 0..20 {
         let path = Err(argument_rejection().await);
-        let problem = api.clone().answer(index, path, "", &HeaderMap::new()).await.unwrap_err();
+        let problem =
+            api.clone().answer(index, path, "", &HeaderMap::new(), Body::empty()).await.unwrap_err();
         assert_eq!(problem.kind(), Kind::Internal);
         assert!(!serde_json::to_string(&problem.body()).unwrap().contains("a bug"));
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaType, Type};
@@ -20,6 +21,11 @@ use crate::history::Measure;
 pub trait Answer: Serialize + ToSchema {
     /// One that a real installation could give.
     fn example() -> Self;
+
+    /// The status with which it is answered.
+    fn status(&self) -> StatusCode {
+        StatusCode::OK
+    }
 }
 
 /// A list, and where it goes on.

@@ -6,7 +6,7 @@ use utoipa::openapi::{KnownFormat, RefOr};
 
 use super::super::problem::{Problem, echo};
 use super::raw::MAX_VALUE_LENGTH;
-use super::{By, MAX_LIMIT, window};
+use super::{By, DELIVERY_STATES, INCIDENT_STATES, MAX_LIMIT, TARGETS, window};
 use crate::record::RowOutcome;
 
 /// A parameter of a query.
@@ -30,6 +30,9 @@ pub enum Param {
     Cursor,
     Step,
     By,
+    IncidentState,
+    DeliveryState,
+    Target,
 }
 
 /// What there is to say about one.
@@ -52,7 +55,7 @@ const LIST: &str = "Comma list of alternatives, at most 100; empty, `*` and `.*`
 
 impl Param {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::From,
         Self::To,
         Self::Window,
@@ -70,6 +73,9 @@ impl Param {
         Self::Cursor,
         Self::Step,
         Self::By,
+        Self::IncidentState,
+        Self::DeliveryState,
+        Self::Target,
     ];
 
     /// As it stands in a query.
@@ -86,6 +92,7 @@ impl Param {
             }
             Self::Model | Self::Group | Self::Username | Self::TokenName | Self::RequestId => self.of_names(),
             Self::Limit | Self::Cursor | Self::By => self.of_lists(),
+            Self::IncidentState | Self::DeliveryState | Self::Target => self.of_alerting(),
         }
     }
 
@@ -234,6 +241,32 @@ impl Param {
         }
     }
 
+    const fn of_alerting(self) -> &'static Declaration {
+        match self {
+            Self::IncidentState => &Declaration {
+                name: "state",
+                about: "Only incidents that last, or only those that are over.",
+                accepted: "firing or resolved",
+                example: "firing",
+                schema: || one_of(&INCIDENT_STATES),
+            },
+            Self::DeliveryState => &Declaration {
+                name: "state",
+                about: "Only deliveries that are so far.",
+                accepted: "pending, leased, sent, dead or superseded",
+                example: "dead",
+                schema: || one_of(&DELIVERY_STATES),
+            },
+            _ => &Declaration {
+                name: "target",
+                about: "Only deliveries to this target.",
+                accepted: "telegram, feishu or wecom",
+                example: "feishu",
+                schema: || one_of(&TARGETS),
+            },
+        }
+    }
+
     const fn of_lists(self) -> &'static Declaration {
         match self {
             Self::Limit => &Declaration {
@@ -269,6 +302,11 @@ impl Param {
 
 fn text() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// One of these, or all.
+fn one_of(values: &[&'static str]) -> Schema {
+    text().enum_values(Some(values.iter().copied().chain(["", "*", ".*"]))).build().into()
 }
 
 /// A text of which a schema cannot say more.

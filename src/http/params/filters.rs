@@ -46,6 +46,12 @@ pub struct Filters {
     pub outcomes: Vec<RowOutcome>,
     /// Streamed or not.
     pub stream: Option<bool>,
+    /// State of an incident or a delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
+    /// Target of a delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<&'static str>,
 }
 
 /// Whether a value stands for "all": nothing at all, or what a dashboard's variable sends.

@@ -26,6 +26,15 @@ pub use window::{Step, Window, plain};
 /// Most rows of a page.
 pub const MAX_LIMIT: usize = 500;
 
+/// What an incident can be.
+pub const INCIDENT_STATES: [&str; 2] = ["firing", "resolved"];
+
+/// What a delivery can be.
+pub const DELIVERY_STATES: [&str; 5] = ["pending", "leased", "sent", "dead", "superseded"];
+
+/// Where messages go.
+pub const TARGETS: [&str; 3] = ["telegram", "feishu", "wecom"];
+
 /// What a route takes, declared with the route.
 #[derive(Debug, Clone, Copy)]
 pub struct Accepts {
@@ -224,7 +233,22 @@ impl Given {
                 "false" => Some(false),
                 text => return Err(stream.refuse(text)),
             },
+            state: match self.one_of(Param::IncidentState, &INCIDENT_STATES)? {
+                None => self.one_of(Param::DeliveryState, &DELIVERY_STATES)?,
+                state => state,
+            },
+            target: self.one_of(Param::Target, &TARGETS)?,
         })
+    }
+
+    /// The one of the values that is given.
+    fn one_of(&self, param: Param, values: &[&'static str]) -> Result<Option<&'static str>, Problem> {
+        let text = self.get(param).unwrap_or_default();
+        if filters::is_all(text) {
+            return Ok(None);
+        }
+        let known = values.iter().copied().find(|value| *value == text);
+        known.map(Some).ok_or_else(|| param.refuse(text))
     }
 
     fn limit(&self, accepts: &Accepts) -> Result<usize, Problem> {

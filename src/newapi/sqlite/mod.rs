@@ -40,7 +40,15 @@ pub struct SqliteFile {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    open: Mutex<Option<Open>>,
+    handles: Mutex<Handles>,
+}
+
+/// What is kept open. Descriptors of a file that is still there are not closed: with one, POSIX drops all locks that other
+/// parts of this process have on the file, as the stand-in of `demo` has.
+#[derive(Debug, Default)]
+struct Handles {
+    file: Option<((u64, u64), File)>,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
@@ -61,7 +69,7 @@ struct Stamp {
 impl SqliteFile {
     /// Names the file; it is opened at the first read.
     pub fn new(path: &Path) -> Self {
-        Self { shared: Arc::new(Shared { path: path.to_owned(), open: Mutex::new(None) }) }
+        Self { shared: Arc::new(Shared { path: path.to_owned(), handles: Mutex::default() }) }
     }
 
     /// Reads rows, in the memory of `spare`.
@@ -116,13 +124,14 @@ impl SqliteFile {
 impl Shared {
     /// Runs `work` until no writer has disturbed it.
     fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
-        let mut guard = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        let Handles { file, open: guard } = &mut *handles;
         let mut last = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let before = self.stamp()?;
+            let before = self.stamp(file)?;
             if !before.wal && self.journal_is_hot() {
                 continue;
             }
@@ -134,9 +143,11 @@ impl Shared {
                 None => guard.insert(self.connect(&before)?),
             };
             let result = work(&open.connection);
-            if !before.wal && (self.journal_is_hot() || self.stamp()? != before) {
+            if !before.wal && (self.journal_is_hot() || self.stamp(file)? != before) {
                 // Its page cache may hold half of a transaction and take it for whole.
-                *guard = None;
+                if open.connection.execute_batch("PRAGMA shrink_memory").is_err() {
+                    *guard = None;
+                }
                 continue;
             }
             match result {
@@ -174,21 +185,25 @@ impl Shared {
         Ok(Open { connection, identity: stamp.identity, wal: stamp.wal })
     }
 
-    fn stamp(&self) -> Result<Stamp, ReadError> {
+    fn stamp(&self, file: &mut Option<((u64, u64), File)>) -> Result<Stamp, ReadError> {
         let unreachable = |error: std::io::Error| {
             ReadError::new(Reason::Unreachable, format!("{}: {error}", self.path.display()))
         };
-        let file = File::open(&self.path).map_err(unreachable)?;
-        let metadata = file.metadata().map_err(unreachable)?;
+        let metadata = std::fs::metadata(&self.path).map_err(unreachable)?;
+        let identity = (metadata.dev(), metadata.ino());
+        let file = match file.take() {
+            Some(known) if known.0 == identity => file.insert(known),
+            _ => file.insert((identity, File::open(&self.path).map_err(unreachable)?)),
+        };
         let mut header = [0_u8; 28];
-        match file.read_exact_at(&mut header, 0) {
+        match file.1.read_exact_at(&mut header, 0) {
             // A file of no length is a database without tables.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             other => other.map_err(unreachable)?,
         }
         let mut change_counter = [0; 4];
         change_counter.copy_from_slice(&header[24..28]);
-        Ok(Stamp { identity: (metadata.dev(), metadata.ino()), change_counter, wal: header[18] == 2 })
+        Ok(Stamp { identity, change_counter, wal: header[18] == 2 })
     }
 
     /// Whether a transaction is writing, or one that was cut off waits to be rolled back.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::super::{BUSY_TIMEOUT, Store, StoreError, checkpoint};
 use super::Stored;
@@ -57,6 +57,23 @@ impl Readers {
             lent.connection = Some(open(&self.path)?);
         }
         Ok(lent)
+    }
+}
+
+impl Store {
+    /// One question about anything in the file, as it was committed, beside the writer.
+    ///
+    /// # Errors
+    /// Those of `question`, and if the file cannot be opened.
+    pub(in crate::store) fn read<T>(
+        &self,
+        question: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut lent = self.readers.lend()?;
+        let Some(connection) = &mut lent.connection else {
+            return Err(StoreError::Damaged("no connection".into()));
+        };
+        question(&connection.transaction_with_behavior(TransactionBehavior::Deferred)?)
     }
 }
 

@@ -79,6 +79,8 @@ fn routes() -> Vec<(&'static str, String, u16)> {
         ("channels", "channels".to_owned(), 200),
         ("models", "models".to_owned(), 200),
         ("limits", "limits".to_owned(), 200),
+        ("incidents", "incidents".to_owned(), 200),
+        ("deliveries", "deliveries".to_owned(), 200),
         ("openapi", "openapi.json".to_owned(), 200),
         ("problem_parameter", "logs?limit=501".to_owned(), 400),
         ("problem_history", "overview?window=32d".to_owned(), 400),

@@ -5,15 +5,12 @@ use jiff::Timestamp;
 use super::super::super::problem::Problem;
 use super::super::views::{Contributor, LimitList, LimitState};
 use super::{Answers, instant};
-use crate::history::{self, Filter, Measure, Selection};
-use crate::limits::{Limit, ModelScope, Standing, Window};
+use crate::history::{self, Measure};
+use crate::limits::{Limit, Standing, Users};
 use crate::state::Facts;
 
 /// Of so many limits, the most used ones, the contributors are looked for: each is a question to the history.
 const WITH_CONTRIBUTORS: usize = 10;
-
-/// Contributors that are told.
-const CONTRIBUTORS: usize = 3;
 
 impl Answers {
     /// `GET /api/v1/limits`
@@ -30,9 +27,10 @@ impl Answers {
         let mut items = Vec::with_capacity(keys.len());
         for (place, (limit, standing)) in keys.into_iter().enumerate() {
             let mut item = self.limit(limit, standing, &facts, now);
-            // What a key of the rest sums over cannot be asked for.
-            if place < WITH_CONTRIBUTORS && !standing.overflow {
-                item.contributors = Some(self.contributors(limit, &item, &facts).await?);
+            if place < WITH_CONTRIBUTORS
+                && let Some(users) = Users::of(limit, standing, &self.timezone, now.as_second())
+            {
+                item.contributors = Some(self.contributors(users, item.used, &facts).await?);
             }
             items.push(item);
         }
@@ -50,11 +48,6 @@ impl Answers {
     }
 
     fn limit(&self, limit: &Limit, standing: &Standing, facts: &Facts, now: Timestamp) -> LimitState {
-        let second = now.as_second();
-        let since = match &limit.window {
-            Window::Calendar(period) => period.span(&self.timezone, second).start,
-            Window::Rolling(length) => second.saturating_sub(length.seconds()),
-        };
         LimitState {
             limit: limit.name.clone(),
             channel_id: standing.channel_id,
@@ -63,7 +56,7 @@ impl Answers {
             rest: standing.overflow,
             measure: limit.measure,
             window: limit.window.as_str().to_owned(),
-            since: instant(since),
+            since: instant(limit.since(&self.timezone, now.as_second())),
             used: standing.used,
             max: limit.max,
             remaining: (limit.max - standing.used).max(0.0),
@@ -80,31 +73,18 @@ impl Answers {
 
     async fn contributors(
         &self,
-        limit: &Limit,
-        item: &LimitState,
+        users: Users,
+        used: f64,
         facts: &Facts,
     ) -> Result<Vec<Contributor>, Problem> {
-        let pattern = if let ModelScope::Glob(glob) = &limit.model { Some(glob.clone()) } else { None };
-        let exact = item.model.clone().filter(|_| pattern.is_none());
-        let selection = Selection {
-            from: item.since.as_second(),
-            to: i64::MAX,
-            filter: Filter {
-                channels: item.channel_id.into_iter().collect(),
-                models: exact.into_iter().collect(),
-                ..Filter::default()
-            },
-        };
-        // A pattern is no condition that the history knows.
-        let most = if pattern.is_some() { usize::MAX } else { CONTRIBUTORS };
-        let measure = limit.measure;
-        let found = self.ask(move |history| history.contributors(&selection, measure, most)).await?;
-        Ok(found
-            .into_iter()
-            .filter(|one| pattern.as_ref().is_none_or(|glob| glob.matches(&one.model)))
-            .take(CONTRIBUTORS)
-            .map(|one| contributor(one, measure, item.used, facts))
-            .collect())
+        let measure = users.measure;
+        let found = self
+            .ask(move |history| {
+                let found = history.contributors(&users.selection, users.measure, users.most)?;
+                Ok(users.pick(found))
+            })
+            .await?;
+        Ok(found.into_iter().map(|one| contributor(one, measure, used, facts)).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 //! Sums and lists come from the history, which holds every counted row; what it does not hold, such as texts, is
 //! read from new-api's log by primary key. So no answer takes longer because the log is large.
 
+mod alerting;
 mod limits;
 mod log;
 mod rows;
@@ -18,7 +19,7 @@ use crate::detail::{BodySource, Context};
 use crate::history::{Filter, Selection};
 use crate::newapi::Database;
 use crate::state::{Facts, State};
-use crate::store::{HistoryReader, StoreError};
+use crate::store::{HistoryReader, Store, StoreError};
 use log::Log;
 
 /// A page of a list, and the last row's place if there are more.
@@ -34,6 +35,7 @@ pub struct Page<T> {
 #[derive(Debug, Clone)]
 pub struct Answers {
     state: State,
+    store: Store,
     history: HistoryReader,
     log: Log,
     slow_over_seconds: f64,
@@ -41,17 +43,18 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// Answers from what the loops know, the history, and the log. `log` should have connections of its own, so
+    /// Answers from what the loops know, monitor.db, and the log. `log` should have connections of its own, so
     /// that questions never keep the follower waiting.
     pub fn new(
         state: State,
-        history: HistoryReader,
+        store: Store,
         log: Database,
         bodies: Option<BodySource>,
         slow_over_seconds: f64,
         timezone: TimeZone,
     ) -> Self {
-        Self { state, history, log: Log::new(log, bodies), slow_over_seconds, timezone }
+        let history = store.history();
+        Self { state, store, history, log: Log::new(log, bodies), slow_over_seconds, timezone }
     }
 
     /// When today began where the operator lives.

@@ -1,0 +1,231 @@
+//! What the breaker did, and what a tired person is to do about it.
+
+use super::{Story, Teller, Tone, single};
+use crate::breaker::act::{Act, Failure, Kind, Origin, Outcome, Refusal};
+use crate::limits::Restore;
+use crate::message::figures::grouped;
+use crate::message::text::{Row, Text};
+use crate::message::words::Phrase;
+
+impl Teller<'_> {
+    /// A message about an act alone.
+    pub(super) fn act(self, id: i64) -> Story {
+        let mark = Some(self.act_mark(id));
+        let Some(act) = self.known.acts.get(&id) else {
+            let rows = vec![Row::Line(self.phrase(Phrase::ActUnknown))];
+            return single(Tone::Warning, self.phrase(Phrase::TitleActUnknown), rows, mark);
+        };
+        let title = self.words.say(title(act), &[("channel", self.channel_of(act))]);
+        let mut rows = vec![Row::Line(self.outcome(act))];
+        rows.extend(self.afterwards(act).map(Row::Line));
+        rows.push(self.field(Phrase::AskedBy, self.origin(&act.origin)));
+        rows.push(self.field(Phrase::At, self.time(act.asked_at)));
+        single(tone(act), title, rows, mark)
+    }
+
+    /// A channel that should be quiet is not.
+    pub(super) fn busy(self, id: i64, requests: u64, seconds: i64) -> Story {
+        let channel = self
+            .known
+            .acts
+            .get(&id)
+            .map_or_else(|| self.phrase(Phrase::ChannelUnknown), |act| self.channel_of(act));
+        let said = self.words.say(
+            Phrase::Busy,
+            &[
+                ("channel", channel.clone()),
+                ("count", Text::ours(grouped(requests))),
+                ("length", self.length(seconds)),
+            ],
+        );
+        let rows = vec![Row::Line(said), Row::Line(self.phrase(Phrase::BusyAdvise))];
+        let title = self.words.say(Phrase::TitleBusy, &[("channel", channel)]);
+        single(Tone::Critical, title, rows, Some(self.act_mark(id)))
+    }
+
+    fn act_mark(self, id: i64) -> Text {
+        self.words.say(Phrase::Act, &[("act", Text::ours(id.to_string()))])
+    }
+
+    /// The channel of an act, in a sentence.
+    pub(super) fn channel_of(self, act: &Act) -> Text {
+        act.channel_id.map_or_else(|| self.phrase(Phrase::ChannelUnknown), |id| self.channel(id))
+    }
+
+    /// What an act came to, in a sentence or a few.
+    pub(super) fn outcome(self, act: &Act) -> Text {
+        let trip = act.kind == Kind::Trip;
+        let either = |if_trip, if_restore| if trip { if_trip } else { if_restore };
+        let by_hand = either(Phrase::TripByHand, Phrase::RestoreByHand);
+        let (phrase, key, text, advice) = match &act.outcome {
+            Outcome::Pending => (either(Phrase::TripPending, Phrase::RestorePending), "", None, None),
+            Outcome::Done => (either(Phrase::TripDone, Phrase::RestoreDone), "", None, None),
+            Outcome::WouldDo => (either(Phrase::TripWouldDo, Phrase::RestoreWouldDo), "", None, None),
+            Outcome::AlreadySo { .. } if !trip => (Phrase::RestoreAlready, "", None, None),
+            Outcome::AlreadySo { status: 3 } => (Phrase::TripAlreadyByGateway, "", None, None),
+            Outcome::AlreadySo { .. } => (Phrase::TripAlreadyByHand, "", None, None),
+            Outcome::Refused { why: Refusal::Over } if trip => (Phrase::TripOver, "", None, None),
+            Outcome::Refused { why } => {
+                let phrase = either(Phrase::TripRefused, Phrase::RestoreRefused);
+                (phrase, "why", Some(self.refusal(why)), a_person_may(why).then_some(by_hand))
+            }
+            Outcome::Failed { why } => {
+                let phrase = either(Phrase::TripFailed, Phrase::RestoreFailed);
+                (phrase, "why", Some(self.failure(why)), Some(by_hand))
+            }
+            Outcome::Unverified { status } => {
+                let phrase = either(Phrase::TripUnverified, Phrase::RestoreUnverified);
+                (phrase, "status", Some(self.status(*status)), None)
+            }
+        };
+        let texts = [("channel", self.channel_of(act)), (key, text.unwrap_or_default())];
+        let mut sentences = vec![self.words.say(phrase, &texts)];
+        sentences.extend(advice.map(|phrase| self.phrase(phrase)));
+        self.sentences(sentences)
+    }
+
+    /// What becomes of a channel that was disabled.
+    pub(super) fn afterwards(self, act: &Act) -> Option<Text> {
+        if act.kind != Kind::Trip || act.outcome != Outcome::Done {
+            return None;
+        }
+        Some(match (&act.restore, act.restore_at) {
+            (Restore::Never, _) => self.phrase(Phrase::ThenNever),
+            (_, Some(at)) => {
+                let phrase = if at > self.known.now { Phrase::ThenAt } else { Phrase::ThenWas };
+                self.words.say(phrase, &[("time", self.time(at))])
+            }
+            (Restore::WindowReset, None) => self.phrase(Phrase::ThenCalm),
+            (Restore::After(length), None) => {
+                self.words.say(Phrase::ThenAfter, &[("length", self.length(length.seconds()))])
+            }
+        })
+    }
+
+    fn refusal(self, why: &Refusal) -> Text {
+        let say = |phrase, texts: &[(&str, Text)]| self.words.say(phrase, texts);
+        match why {
+            Refusal::Off => self.phrase(Phrase::WhyOff),
+            Refusal::NoChannel { text } if text.trim().is_empty() => self.phrase(Phrase::WhyNoLabel),
+            Refusal::NoChannel { text } => say(Phrase::WhyNoChannel, &[("text", Text::value(text))]),
+            Refusal::UnknownChannel => self.phrase(Phrase::WhyUnknownChannel),
+            Refusal::Protected => self.phrase(Phrase::WhyProtected),
+            Refusal::TooOld { seconds } => say(Phrase::WhyTooOld, &[("length", self.length(*seconds))]),
+            Refusal::FromTheFuture { seconds } => {
+                say(Phrase::WhyFuture, &[("length", self.length(*seconds))])
+            }
+            Refusal::LastOf { group, model, others } => {
+                let phrase = if *others > 0 { Phrase::WhyLastMore } else { Phrase::WhyLast };
+                let texts = [
+                    ("group", Text::value(group)),
+                    ("model", Text::value(model)),
+                    ("others", Text::ours(grouped(*others))),
+                ];
+                self.sentences(vec![say(phrase, &texts), self.phrase(Phrase::AdviseLast)])
+            }
+            Refusal::TooMany { per_hour } => {
+                say(Phrase::WhyTooMany, &[("count", Text::ours(grouped(*per_hour)))])
+            }
+            Refusal::HandsOff => self.phrase(Phrase::WhyHandsOff),
+            Refusal::NotOurs => self.phrase(Phrase::WhyNotOurs),
+            Refusal::Over => self.phrase(Phrase::WhyOver),
+        }
+    }
+
+    fn failure(self, why: &Failure) -> Text {
+        let with = |phrase, detail: &str| {
+            // Sentences of ours go on behind it.
+            let detail = detail.trim().trim_end_matches(['.', '。']);
+            let detail = if detail.is_empty() { self.phrase(Phrase::NoDetail) } else { Text::value(detail) };
+            self.words.say(phrase, &[("detail", detail)])
+        };
+        match why {
+            Failure::Unreachable { detail } => with(Phrase::FailUnreachable, detail),
+            Failure::Denied { detail } => with(Phrase::FailDenied, detail),
+            Failure::RateLimited => self.phrase(Phrase::FailRateLimited),
+            Failure::Rejected { detail } => with(Phrase::FailRejected, detail),
+            Failure::Server { status } => {
+                self.words.say(Phrase::FailServer, &[("status", Text::ours(status.to_string()))])
+            }
+        }
+    }
+
+    fn status(self, status: Option<i64>) -> Text {
+        match status {
+            None => self.phrase(Phrase::StatusUnread),
+            Some(1) => self.phrase(Phrase::StatusEnabled),
+            Some(2) => self.phrase(Phrase::StatusByHand),
+            Some(3) => self.phrase(Phrase::StatusByGateway),
+            Some(other) => self.words.say(Phrase::StatusOther, &[("status", Text::ours(other.to_string()))]),
+        }
+    }
+
+    fn origin(self, origin: &Origin) -> Text {
+        match origin {
+            Origin::Alert { rule, .. } => {
+                let name = Phrase::of_rule(rule).map_or_else(|| Text::value(rule), |name| self.phrase(name));
+                self.words.say(Phrase::ByAlert, &[("rule", name)])
+            }
+            Origin::Operator => self.phrase(Phrase::ByOperator),
+            Origin::Schedule { act } => {
+                self.words.say(Phrase::BySchedule, &[("act", Text::ours(act.to_string()))])
+            }
+        }
+    }
+}
+
+/// Whether it helps that a person does what was refused.
+fn a_person_may(why: &Refusal) -> bool {
+    !matches!(
+        why,
+        Refusal::HandsOff
+            | Refusal::NotOurs
+            | Refusal::Over
+            | Refusal::UnknownChannel
+            | Refusal::NoChannel { .. }
+    )
+}
+
+/// What a message about an act is called.
+fn title(act: &Act) -> Phrase {
+    let either = |if_trip, if_restore| if act.kind == Kind::Trip { if_trip } else { if_restore };
+    match &act.outcome {
+        Outcome::Pending => either(Phrase::TitleTripPending, Phrase::TitleRestorePending),
+        Outcome::Done => either(Phrase::TitleTripDone, Phrase::TitleRestoreDone),
+        Outcome::WouldDo => either(Phrase::TitleTripWouldDo, Phrase::TitleRestoreWouldDo),
+        Outcome::AlreadySo { .. } => either(Phrase::TitleTripAlready, Phrase::TitleRestoreAlready),
+        Outcome::Refused { why: Refusal::Over } if act.kind == Kind::Trip => Phrase::TitleTripOver,
+        Outcome::Refused { .. } => either(Phrase::TitleTripRefused, Phrase::TitleRestoreRefused),
+        Outcome::Failed { .. } => either(Phrase::TitleTripFailed, Phrase::TitleRestoreFailed),
+        Outcome::Unverified { .. } => either(Phrase::TitleTripUnverified, Phrase::TitleRestoreUnverified),
+    }
+}
+
+/// How bad an act's outcome is. A channel that goes on spending is worst.
+fn tone(act: &Act) -> Tone {
+    match (&act.outcome, act.kind, &act.origin) {
+        (Outcome::WouldDo, ..) => Tone::DryRun,
+        (
+            Outcome::Pending
+            | Outcome::AlreadySo { .. }
+            | Outcome::Refused { why: Refusal::Over | Refusal::HandsOff | Refusal::NotOurs },
+            ..,
+        )
+        | (Outcome::Done, Kind::Trip, Origin::Operator) => Tone::Info,
+        (Outcome::Done, Kind::Restore, _) => Tone::Good,
+        (_, Kind::Trip, _) => Tone::Critical,
+        (_, Kind::Restore, _) => Tone::Warning,
+    }
+}
+
+/// The end of a title that says in short what came of an act.
+pub(super) fn tag(act: &Act) -> Option<Phrase> {
+    Some(match &act.outcome {
+        Outcome::Pending | Outcome::Refused { why: Refusal::Over } => return None,
+        Outcome::Done => Phrase::TagDisabled,
+        Outcome::WouldDo => Phrase::TagDryRun,
+        Outcome::AlreadySo { .. } => Phrase::TagAlready,
+        Outcome::Refused { .. } | Outcome::Failed { .. } => Phrase::TagNotDisabled,
+        Outcome::Unverified { .. } => Phrase::TagUnverified,
+    })
+}
