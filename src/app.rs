@@ -1,6 +1,7 @@
 //! The composition root: opens what the configuration names, then runs every loop under one lifecycle.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
@@ -21,6 +22,10 @@ use crate::state::State;
 use crate::store::Store;
 use crate::tail::Tailer;
 
+/// How long monitor.db is waited for after the loops have ended: so many steps of this length.
+const LAST_STEPS: u32 = 100;
+const LAST_STEP: Duration = Duration::from_millis(10);
+
 /// Everything open and ready to run.
 #[derive(Debug)]
 pub struct App {
@@ -31,6 +36,7 @@ pub struct App {
     refresher: Refresher,
     tailer: Tailer,
     meter: Meter,
+    store: Store,
     intake: Intake,
     outbox: Outbox,
     breaker: Breaker,
@@ -91,12 +97,25 @@ impl App {
         let (own, slow) = (store.clone(), rules.slow_over_seconds);
         let history = tail.history;
         let meter = Meter::new(meter, state.clone(), store.clone(), clock.clone());
+        let kept = store.clone();
         let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
         let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
         let answers = Answers::new(state.clone(), own, questions, bodies, slow, timezone);
         let api = Api::new(answers, history, clock.clone())?;
         let parts = Parts::new(state, metrics.clone(), api, access, clock, intake.clone());
-        Ok(Self { listener, address, parts, metrics, refresher, tailer, meter, intake, outbox, breaker })
+        Ok(Self {
+            listener,
+            address,
+            parts,
+            metrics,
+            refresher,
+            tailer,
+            meter,
+            store: kept,
+            intake,
+            outbox,
+            breaker,
+        })
     }
 
     /// Where it listens.
@@ -116,8 +135,16 @@ impl App {
     pub async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %self.address, "token-monitor started");
         let mut life = Lifecycle::new(stop.clone());
+        let store = self.store.clone();
         self.spawn(&mut life, &stop);
         let result = life.run().await;
+        // What loops began on other threads goes on without them, and ends in good order.
+        for _ in 0..LAST_STEPS {
+            if store.is_last() {
+                break;
+            }
+            tokio::time::sleep(LAST_STEP).await;
+        }
         tracing::info!("token-monitor stopped");
         result
     }

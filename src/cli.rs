@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{self, Config, Flags, Problem, Problems, Settings};
 use crate::deliveries::{self, Deliveries};
-use crate::{check, demo, lifecycle, render, telemetry};
+use crate::{check, demo, health, lifecycle, render, telemetry};
 
 /// Exit code of wrong usage or configuration.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -44,6 +44,8 @@ enum Command {
     },
     /// Show what each target would get for a payload of Alertmanager or Grafana, and send nothing
     Render(render::Arguments),
+    /// Ask a running monitor at LISTEN whether it lives; the container's health check
+    Health,
 }
 
 /// Runs the command line and says how it went: 0 fine, 1 failed at run time, 2 wrong usage or configuration.
@@ -71,6 +73,7 @@ pub fn run() -> ExitCode {
             Command::Demo => finish(demo::command::run(&cli.flags).await),
             Command::Deliveries(what) => deliveries::run(&cli.flags, &what),
             Command::Render(arguments) => render::run(&cli.flags, &arguments),
+            Command::Health => health::run(&cli.flags),
             Command::Check { send } => check::run(&cli.flags, send).await,
         }
     })

@@ -47,3 +47,4 @@ pub mod deliveries;
 pub mod render;
 
 pub mod demo;
+pub mod health;

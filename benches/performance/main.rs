@@ -1,6 +1,7 @@
-//! The benchmarks of DESIGN section 9 that concern the exporter and the API, as one table. Run by `scripts/bench`, which
+//! The benchmarks of DESIGN section 9 that concern the exporter, the API and alerts, as one table. Run by `scripts/bench`, which
 //! starts the servers and names them in the environment.
 
+mod alerting;
 mod api;
 mod client;
 mod data;
@@ -67,6 +68,10 @@ async fn run() -> anyhow::Result<()> {
         eprintln!("freshness");
         table.push(freshness(&folder)?);
     }
+    if parts.wanted("alerting") {
+        eprintln!("alerting");
+        table.extend(Box::pin(alerting::measure(&folder)).await?);
+    }
     if parts.wanted("idle") {
         eprintln!("idle cost");
         table.push(idle(&folder)?);
@@ -83,7 +88,7 @@ impl Parts {
     const ENGINES: [&str; 3] = ["sqlite", "mariadb", "postgresql"];
     /// What is measured on each engine.
     const OF_ENGINES: [&str; 3] = ["follow", "api", "limits"];
-    const OTHERS: [&str; 3] = ["scrape", "freshness", "idle"];
+    const OTHERS: [&str; 4] = ["scrape", "freshness", "alerting", "idle"];
 
     fn from_env() -> anyhow::Result<Self> {
         let text =

@@ -25,7 +25,7 @@ mod settings;
 pub use alerting::{
     BreakerConfig, BreakerMode, DeliveryConfig, FeishuBot, MessageConfig, TelegramBot, WecomBot,
 };
-pub use settings::{Flags, Settings};
+pub use settings::{Flags, LISTEN, Settings};
 
 /// Checked configuration of `serve`.
 #[derive(Debug, Clone)]

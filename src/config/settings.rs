@@ -7,6 +7,9 @@ use clap::Args;
 use super::Problem;
 use crate::secret::Secret;
 
+/// Address and port of the HTTP server, unless `LISTEN` says otherwise.
+pub const LISTEN: &str = "0.0.0.0:3002";
+
 /// Flags, each with its environment variable. All are optional texts: what is missing or wrong is said by
 /// [`super::Config::resolve`], for all of them at once and in the same words.
 #[derive(Clone, Default, Args)]
@@ -272,7 +275,7 @@ impl Settings {
             new_api_base_url: text(&flags.new_api_base_url),
             new_api_user_id: or(&flags.new_api_user_id, "1"),
             telegram_chat_id: text(&flags.telegram_chat_id),
-            listen: or(&flags.listen, "0.0.0.0:3002"),
+            listen: or(&flags.listen, LISTEN),
             timezone: text(&flags.timezone),
             language: or(&flags.language, "en"),
             poll_interval: or(&flags.poll_interval, "2s"),

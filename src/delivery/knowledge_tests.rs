@@ -149,7 +149,7 @@ async fn an_alert_about_a_limit_finds_its_key_and_who_uses_it() {
     assert_eq!((facts.measure.as_str(), facts.window.as_str()), ("tokens", "day"));
     assert_eq!(facts.resets_at.unwrap().as_second(), NOW + 3600);
     let users: Vec<_> = facts.contributors.iter().map(|(who, part)| (who.username.as_str(), *part)).collect();
-    assert_eq!(users, [("anna", 0.75), ("bert", 0.25)]);
+    assert_eq!(users, [("anna", 60.0), ("bert", 20.0)]);
     assert_eq!(facts.contributors[0].0.channel_name, "azure");
     assert_eq!(known.alerts[1..], [None, None, None]);
     assert_eq!(known.channel_names, BTreeMap::from([(3, "azure".to_owned()), (4, "backup".to_owned())]));
@@ -166,7 +166,7 @@ async fn a_limit_of_a_pattern_has_no_model_in_its_labels() {
     let known = knowledge.about(&notice(vec![alert(&[("limit", "four")])])).await;
     let facts = known.alerts[0].as_ref().unwrap();
     let users: Vec<_> = facts.contributors.iter().map(|(who, part)| (who.model.as_str(), *part)).collect();
-    assert_eq!(users, [("gpt-4o", 1.0)]);
+    assert_eq!(users, [("gpt-4o", 30.0)]);
 }
 
 #[tokio::test]

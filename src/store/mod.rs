@@ -102,7 +102,7 @@ pub struct Store {
     readers: Arc<history::Readers>,
     path: PathBuf,
     /// None beside another process that has it.
-    _lock: Option<Arc<File>>,
+    lock: Option<Arc<File>>,
 }
 
 impl Store {
@@ -122,7 +122,7 @@ impl Store {
             connection: Arc::new(Mutex::new(connection)),
             readers: Arc::new(history::Readers::new(path)),
             path: path.to_owned(),
-            _lock: Some(Arc::new(lock)),
+            lock: Some(Arc::new(lock)),
         })
     }
 
@@ -152,7 +152,7 @@ impl Store {
                 connection: Arc::new(Mutex::new(connection)),
                 readers: Arc::new(history::Readers::new(path)),
                 path: path.to_owned(),
-                _lock: None,
+                lock: None,
             }),
         }
     }
@@ -160,6 +160,11 @@ impl Store {
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether nobody else in this process has it.
+    pub fn is_last(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| Arc::strong_count(lock) == 1)
     }
 
     /// Brings all that was committed into the file itself, as far as nobody reads what was there before. SQLite does so

@@ -65,7 +65,9 @@ async fn the_readmes_postgresql_user_has_the_rights_it_needs_and_no_more() {
 /// Every document of ours, with its path from the root.
 fn documents() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(|name| root.join(name)).to_vec();
+    let mut paths = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root.join(name))
+        .to_vec();
     for folder in ["docs", "docs/adr"] {
         let files = std::fs::read_dir(root.join(folder))
             .expect("a folder")

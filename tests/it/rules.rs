@@ -189,6 +189,12 @@ fn mistakes(rule: &Rule, rules: &[Rule], metrics: &Metrics) -> Vec<String> {
     wrong
 }
 
+/// The same for a query of a board.
+pub fn mistakes_in(place: &str, expr: &str) -> Vec<String> {
+    let query = Rule { name: place.to_owned(), text: expr.to_owned() };
+    mistakes(&query, &rules(), &Metrics::known())
+}
+
 #[test]
 fn every_metric_and_label_of_a_rule_is_on_the_page() {
     let (rules, metrics) = (rules(), Metrics::known());

@@ -1,0 +1,299 @@
+//! Everything that boards ask is asked: of the API of a demo, and of the real Prometheus that scrapes it with the shipped
+//! rules. What answers nothing is an empty panel.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use token_monitor::config::Flags;
+
+use super::{Board, list, named, text};
+use crate::servers::{Prometheus, free_port};
+use crate::support::{Api, Folder, Process, command, eventually, free_address, now};
+
+/// Routes that may answer with an empty list, because nothing happened yet in a new demo. Of these, and of these alone,
+/// the document may lack what boards show of free maps.
+const MAY_BE_EMPTY: [&str; 3] = ["/api/v1/incidents", "/api/v1/deliveries", "/api/v1/breaker"];
+
+/// Columns that need not have a value in a demo, and why.
+const MAY_BE_NULL: &[(&str, &str, &str)] = &[
+    ("Limits, fullest first", "resets_at", "a day may just have begun, and rolling windows be calm"),
+    ("Limits", "resets_at", "a day may just have begun, and rolling windows be calm"),
+    ("Limits", "exhausted_at", "nothing is about to be exceeded at the present rate"),
+    ("All rows of this request", "status_code", "new-api may write no row of a failed attempt"),
+    ("All rows of this request", "error", "new-api may write no row of a failed attempt"),
+    ("Channels tried", "status_code", "new-api may write no row of a failed attempt"),
+    ("Channels tried", "error", "new-api may write no row of a failed attempt"),
+    ("Bodies", "source", "new-api stores no bodies"),
+    ("Rows, newest first", "status_code", "only failures have one"),
+];
+
+/// A demo that is ready.
+struct Demo {
+    process: Process,
+    _folder: Folder,
+}
+
+impl Demo {
+    async fn start() -> Self {
+        let (folder, address) = (Folder::new(), free_address());
+        let mut command = command(&Flags { listen: Some(address.to_string()), ..Flags::default() });
+        command.arg("demo").current_dir(folder.path());
+        let demo = Self { process: Process::run(address, command), _folder: folder };
+        demo.process.page().wait_ready().await;
+        demo
+    }
+
+    fn api(&self) -> Api {
+        Api::new(self.process.address, None)
+    }
+}
+
+// ---- the API ----------------------------------------------------------------------------------------------------
+
+/// What a board's variables are when it is opened: everything of a day, and a slow request that was tried twice.
+struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    async fn of(api: &Api) -> Self {
+        let slow = api.get("slow-requests?limit=500").await;
+        let tried_twice = |row: &&Value| list(&row["attempts"]).len() > 1 && row["request_id"].is_string();
+        let row = list(&slow["items"]).iter().find(tried_twice).expect("a slow request that was tried twice");
+        let mut values = BTreeMap::from([
+            ("__from", ((now() - 86_400) * 1000).to_string()),
+            ("__to", (now() * 1000).to_string()),
+            ("log_id", row["id"].to_string()),
+            ("min_duration", "0s".to_owned()),
+        ]);
+        for name in ["channel_id", "model", "group", "outcome", "type"] {
+            values.insert(name, ".*".to_owned());
+        }
+        for name in ["username", "cursor", "request_id"] {
+            values.insert(name, String::new());
+        }
+        values.insert("request_id of the row", text(&row["request_id"]).to_owned());
+        Self(values)
+    }
+
+    /// A text with its variables replaced, as Grafana does it.
+    fn fill(&self, template: &str) -> String {
+        let mut filled = template.to_owned();
+        for (name, value) in &self.0 {
+            for form in [format!("${{{name}}}"), format!("${{{name}:csv}}")] {
+                filled = filled.replace(&form, value);
+            }
+        }
+        assert!(!filled.contains('$'), "{template}");
+        filled
+    }
+
+    /// The address of a query.
+    fn address(&self, query: &Value) -> String {
+        // In a path it is the row's own, in a parameter it is a filter that nobody has set.
+        let path = text(&query["url"]).replace("${request_id}", &self.0["request_id of the row"]);
+        let pairs = list(&query["url_options"]["params"])
+            .iter()
+            .map(|pair| (text(&pair["key"]), self.fill(text(&pair["value"]))));
+        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        format!("{}?{encoded}", self.fill(&path)).trim_end_matches('?').to_owned()
+    }
+}
+
+/// What a selector of gjson finds: names, numbers of items, and `#` for how many there are.
+fn select(value: &Value, selector: &str) -> Value {
+    let mut found = value.clone();
+    for part in selector.split('.').filter(|part| !part.is_empty()) {
+        found = match (&found, part) {
+            (Value::Array(items), "#") => items.len().into(),
+            (Value::Array(items), index) => {
+                index.parse::<usize>().ok().and_then(|index| items.get(index)).cloned().unwrap_or_default()
+            }
+            (other, name) => other[name].clone(),
+        };
+    }
+    found
+}
+
+/// Whether the document knows what a selector finds.
+fn described(document: &Value, schema: &Value, selector: &str) -> bool {
+    if let Some(name) = schema["$ref"].as_str() {
+        let pointer = name.trim_start_matches('#');
+        return document.pointer(pointer).is_some_and(|schema| described(document, schema, selector));
+    }
+    let choices = ["oneOf", "anyOf", "allOf"].iter().flat_map(|word| list(&schema[word]));
+    if choices.into_iter().any(|choice| described(document, choice, selector)) {
+        return true;
+    }
+    if selector.is_empty() {
+        return true;
+    }
+    let (first, rest) = selector.split_once('.').unwrap_or((selector, ""));
+    if schema.get("items").is_some() {
+        let is_one = first == "#" || first.parse::<usize>().is_ok();
+        return is_one && described(document, &schema["items"], rest);
+    }
+    let is_map = schema["additionalProperties"].is_object();
+    is_map || schema["properties"].get(first).is_some_and(|field| described(document, field, rest))
+}
+
+/// The answer's schema of a route, and its parameters, if the document has it. An id in a path is a parameter.
+fn route<'a>(document: &'a Value, url: &str) -> Option<(&'a Value, Vec<&'a str>)> {
+    let paths = document["paths"].as_object().expect("paths");
+    let parts = |path: &'a str| path.split('/');
+    let fits = |path: &&String| {
+        let (of_path, of_url): (Vec<&str>, Vec<&str>) = (path.split('/').collect(), url.split('/').collect());
+        of_path.len() == of_url.len()
+            && of_path.iter().zip(&of_url).all(|(a, b)| a == b || (a.starts_with('{') && b.starts_with("${")))
+    };
+    let path = paths.keys().find(fits)?;
+    assert!(parts(path).count() > 2, "{path}");
+    let get = &paths[path]["get"];
+    let schema = &get["responses"]["200"]["content"]["application/json"]["schema"];
+    let parameters =
+        list(&get["parameters"]).iter().filter_map(|parameter| parameter["name"].as_str()).collect();
+    Some((schema, parameters))
+}
+
+/// What is wrong with a query by the document: route, parameters, columns.
+fn undocumented(document: &Value, query: &Value) -> Vec<String> {
+    let url = text(&query["url"]);
+    let Some((schema, parameters)) = route(document, url) else {
+        let planned = MAY_BE_EMPTY.contains(&url);
+        return if planned { Vec::new() } else { vec![format!("there is no route {url}")] };
+    };
+    let sent = list(&query["url_options"]["params"]).iter().map(|pair| text(&pair["key"]));
+    let mut wrong: Vec<String> =
+        sent.filter(|key| !parameters.contains(key)).map(|key| format!("no parameter {key}")).collect();
+    let root = text(&query["root_selector"]);
+    for column in list(&query["columns"]) {
+        let selector = text(&column["selector"]);
+        let in_object = format!("{root}.{selector}");
+        let in_items = format!("{root}.0.{selector}");
+        let found = [in_object, in_items].iter().any(|selector| {
+            described(document, schema, selector.trim_start_matches('.').trim_start_matches("0."))
+        });
+        if !found {
+            wrong.push(format!("{url} has no {root} {selector}"));
+        }
+    }
+    wrong
+}
+
+/// What is wrong with the answer to a query.
+async fn unanswered(api: &Api, values: &Values, place: &str, query: &Value) -> Vec<String> {
+    let (url, root) = (text(&query["url"]), text(&query["root_selector"]));
+    let address = values.address(query);
+    let answer = api.ask(&address).await;
+    if MAY_BE_EMPTY.contains(&url) && answer.status == 404 {
+        return Vec::new();
+    }
+    if answer.status != 200 {
+        return vec![format!("{place}: {address}: {}", answer.text)];
+    }
+    let rows = match select(&answer.json(), root) {
+        Value::Array(rows) => rows,
+        Value::Null => Vec::new(),
+        one => vec![one],
+    };
+    if rows.is_empty() {
+        let allowed = MAY_BE_EMPTY.contains(&url);
+        return if allowed { Vec::new() } else { vec![format!("{place}: {address}: nothing at {root}")] };
+    }
+    let title = place.split(": ").skip(1).collect::<Vec<_>>().join(": ");
+    let columns = list(&query["columns"]).iter().map(|column| text(&column["selector"]));
+    let empty = columns.filter(|selector| rows.iter().all(|row| select(row, selector).is_null()));
+    let allowed = |selector: &&str| {
+        let excused = MAY_BE_NULL.iter().any(|(panel, column, _)| *panel == title && column == selector);
+        !excused && !MAY_BE_EMPTY.contains(&url)
+    };
+    empty.filter(allowed).map(|selector| format!("{place}: {address}: no row has {selector}")).collect()
+}
+
+// ---- Prometheus -------------------------------------------------------------------------------------------------
+
+/// The shipped rules, evaluated every second.
+fn hasty_rules() -> Folder {
+    let folder = Folder::new();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("prometheus/rules");
+    for file in std::fs::read_dir(shipped).expect("the rules") {
+        let file = file.expect("a file");
+        let text = std::fs::read_to_string(file.path()).expect("rules");
+        let hasty = |line: &str| {
+            if line.starts_with("    interval: ") { "    interval: 1s".to_owned() } else { line.to_owned() }
+        };
+        let lines: Vec<String> = text.lines().map(hasty).collect();
+        std::fs::write(folder.path().join(file.file_name()), lines.join("\n")).expect("writing rules");
+    }
+    folder
+}
+
+/// A query as Grafana sends it when a board is opened.
+fn filled(expr: &str) -> String {
+    let mut filled =
+        expr.replace("$__rate_interval", "5m").replace("$__range", "1h").replace("$__interval", "1m");
+    for name in ["channel_id", "model", "group"] {
+        filled = filled.replace(&format!("${name}"), ".*");
+    }
+    assert!(named(&filled).is_empty(), "{expr}");
+    filled
+}
+
+/// Whether a result has a number that can be drawn.
+fn is_drawn(result: &Value) -> bool {
+    list(result).iter().any(|sample| text(&sample["value"][1]).parse::<f64>().is_ok_and(f64::is_finite))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_boards_ask_is_answered() {
+    let demo = Demo::start().await;
+    let (api, rules) = (demo.api(), hasty_rules());
+    let config = format!(
+        "global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}\nrule_files: [rules/*.yml]\n\
+         scrape_configs:\n- job_name: token-monitor\n  static_configs: [{{targets: ['{}']}}]\n",
+        demo.process.address
+    );
+    let prometheus = Prometheus::start_with_rules(free_port(), &config, &rules.path());
+
+    let (document, values) = (api.get("openapi.json").await, Values::of(&api).await);
+    let (mut wrong, mut asked, mut of_prometheus) = (Vec::new(), 0, Vec::new());
+    for board in Board::english() {
+        for (place, query) in board.queries() {
+            if let Some(expr) = query["expr"].as_str() {
+                of_prometheus.push((place, filled(expr)));
+                continue;
+            }
+            asked += 1;
+            wrong.extend(undocumented(&document, query).iter().map(|what| format!("{place}: {what}")));
+            wrong.extend(unanswered(&api, &values, &place, query).await);
+        }
+    }
+    super::nothing(&wrong);
+    assert!(asked > 50 && of_prometheus.len() > 50, "{asked} and {}", of_prometheus.len());
+
+    // Rates need two scrapes, and percentiles some requests.
+    for (place, expr) in of_prometheus {
+        eventually(&format!("{place}: {expr}"), async || is_drawn(&prometheus.query(&expr).await)).await;
+    }
+}
+
+#[test]
+fn what_a_selector_finds_is_known() {
+    let value = serde_json::json!({"items": [{"a": {"b": 1}}, {"a": null}], "next": null});
+    assert_eq!(select(&value, "items.0.a.b"), 1);
+    assert_eq!(select(&value, "items.#"), 2);
+    assert_eq!(select(&value, "items.7.a"), Value::Null);
+    assert_eq!(select(&value, ""), value);
+    let document = serde_json::json!({"one": {"properties": {"a": {"items": {"$ref": "#/two"}}}}, "two": {
+        "allOf": [{"properties": {"b": {"oneOf": [{"type": "null"}, {"$ref": "#/three"}]}}}]},
+        "three": {"properties": {"c": {"type": "integer"}, "d": {"additionalProperties": {"type": "string"}}}}});
+    for (selector, known) in [
+        ("a.#", true),
+        ("a.0.b.c", true),
+        ("a.0.b.d.any", true),
+        ("a.0.b.x", false),
+        ("x", false),
+        ("a.b", false),
+    ] {
+        assert_eq!(described(&document, &document["one"], selector), known, "{selector}");
+    }
+}

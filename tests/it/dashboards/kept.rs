@@ -1,0 +1,389 @@
+//! Rules that every board keeps; each is there because a panel, a link or a table failed without it in some Grafana.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{API, BOARDS, Board, LANGUAGES, grafana, list, named, nothing, text, texts};
+use crate::rules;
+
+/// Collects what is wrong with each board.
+fn each(check: impl Fn(&Board, &mut Vec<String>)) {
+    let boards = Board::all();
+    assert_eq!(boards.len(), BOARDS.len() * LANGUAGES.len());
+    let mut wrong = Vec::new();
+    for board in &boards {
+        check(board, &mut wrong);
+    }
+    nothing(&wrong);
+}
+
+/// The same for each panel that is not the heading of a row.
+fn each_panel(check: impl Fn(&Board, &Value, &mut dyn FnMut(&str))) {
+    each(|board, wrong| {
+        for panel in board.panels().filter(|panel| panel["type"] != "row") {
+            let place = format!("{}: {}", board.uid(), panel["title"]);
+            check(board, panel, &mut |what| wrong.push(format!("{place}: {what}")));
+        }
+    });
+}
+
+#[test]
+fn boards_are_found_under_their_names() {
+    for (suffix, folder) in LANGUAGES {
+        let boards = Board::of(suffix, folder);
+        let found: BTreeSet<String> = boards.iter().map(|board| board.uid().to_owned()).collect();
+        assert_eq!(found, BOARDS.map(|(uid, _)| format!("{uid}{suffix}")).into());
+        for board in &boards {
+            let (uid, title) = (board.uid(), text(&board.json["title"]));
+            assert!(uid.len() <= 40, "{uid} is too long");
+            assert_eq!(
+                (&board.json["id"], &board.json["schemaVersion"]),
+                (&Value::Null, &json!(38)),
+                "{uid}"
+            );
+            assert_eq!(board.json["tags"], json!([format!("token-monitor{suffix}")]), "{uid}");
+            // Grafana leaves out a board that is called like a folder.
+            let clash = LANGUAGES.iter().any(|(_, folder)| folder.eq_ignore_ascii_case(title));
+            assert!(!clash, "{title} is a folder's name");
+            let called = BOARDS.iter().find(|(name, _)| uid.trim_end_matches(suffix) == *name);
+            assert!(
+                suffix.is_empty() || called.is_some_and(|(_, chinese)| *chinese == title),
+                "{uid}: {title}"
+            );
+        }
+    }
+    let slug = |folder: &str| folder.to_lowercase().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let slugs: BTreeSet<String> = LANGUAGES.iter().map(|(_, folder)| slug(folder)).collect();
+    assert_eq!(slugs.len(), LANGUAGES.len(), "folders with the same slug become one");
+}
+
+#[test]
+fn panels_fill_the_grid_and_do_not_overlap() {
+    each(|board, wrong| {
+        let (mut taken, mut ids) = (BTreeMap::new(), BTreeSet::new());
+        for panel in board.panels() {
+            let title = text(&panel["title"]);
+            if !ids.insert(panel["id"].as_u64().expect("an id")) {
+                wrong.push(format!("{}: {title} has the id of another panel", board.uid()));
+            }
+            let [x, y, w, h] =
+                ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a number"));
+            let least = if panel["type"] == "table" { 4 } else { 1 };
+            if x + w > 24 || h < least {
+                wrong.push(format!("{}: {title} is out of the grid or too low", board.uid()));
+            }
+            for cell in (y..y + h).flat_map(|line| (x..x + w).map(move |column| (line, column))) {
+                if let Some(other) = taken.insert(cell, title) {
+                    wrong.push(format!("{}: {title} lies on {other}", board.uid()));
+                    break;
+                }
+            }
+        }
+        let height = taken.keys().map(|(line, _)| line + 1).max().unwrap_or_default();
+        if taken.len() as u64 != 24 * height {
+            wrong.push(format!("{}: there are gaps between panels", board.uid()));
+        }
+    });
+}
+
+#[test]
+fn every_panel_says_what_it_is_and_in_which_unit() {
+    each_panel(|_, panel, wrong| {
+        let kind = text(&panel["type"]);
+        let missing = |name: &str| panel[name].as_str().is_none_or(|text| text.trim().is_empty());
+        if missing("title") || missing("description") {
+            wrong("no title or no description");
+        }
+        let defaults = &panel["fieldConfig"]["defaults"];
+        let numeric =
+            ["stat", "timeseries", "piechart", "bargauge", "heatmap", "state-timeline"].contains(&kind);
+        if numeric && defaults["unit"].is_null() {
+            wrong("no unit");
+        }
+        if kind == "stat" && defaults["noValue"].is_null() {
+            wrong("no noValue");
+        }
+        // It stands in every empty cell.
+        if kind == "table" && defaults["noValue"].as_str().is_some_and(|text| text.chars().count() > 2) {
+            wrong("a long noValue");
+        }
+        if kind == "state-timeline" && defaults["color"]["mode"] != "palette-classic" {
+            wrong("mappings are ignored with this mode of colour");
+        }
+        let overrides = list(&panel["fieldConfig"]["overrides"]);
+        for number in list(&panel["targets"]).iter().flat_map(|target| list(&target["columns"])) {
+            let of_column = |one: &&Value| one["matcher"]["options"] == number["text"];
+            let properties = overrides.iter().filter(of_column).flat_map(|one| list(&one["properties"]));
+            let has_unit = properties.into_iter().any(|one| one["id"] == "unit");
+            if kind == "table" && number["type"] == "number" && !has_unit {
+                wrong(&format!("no unit for {}", number["text"]));
+            }
+        }
+    });
+}
+
+#[test]
+fn thresholds_are_used_where_they_are_set() {
+    each_panel(|_, panel, wrong| {
+        for one in list(&panel["fieldConfig"]["overrides"]) {
+            let value = |id: &str| list(&one["properties"]).iter().find(|property| property["id"] == id);
+            let mode = value("color").map(|property| &property["value"]["mode"]);
+            if value("thresholds").is_some() && mode != Some(&json!("thresholds")) {
+                wrong(&format!("thresholds of {} without their colours", one["matcher"]["options"]));
+            }
+        }
+    });
+}
+
+#[test]
+fn every_question_names_its_data_source_by_a_variable() {
+    each(|board, wrong| {
+        let allowed = |source: &Value| {
+            let pair = (source["type"].as_str(), source["uid"].as_str());
+            [(Some("prometheus"), Some("${ds}")), (Some(API), Some("${api}"))].contains(&pair)
+        };
+        let built_in = |one: &&Value| one.get("builtIn").is_none();
+        let annotations = list(&board.json["annotations"]["list"]).iter().filter(built_in);
+        let variables = board.variables().iter().filter(|one| one["type"] == "query");
+        let panels = board.panels().filter(|panel| panel["type"] != "row");
+        let targets = board.panels().flat_map(|panel| list(&panel["targets"]));
+        for one in annotations.chain(variables).chain(panels).chain(targets) {
+            if !allowed(&one["datasource"]) {
+                wrong.push(format!("{}: a data source: {}", board.uid(), one["datasource"]));
+            }
+        }
+        for panel in board.panels() {
+            let ids: Vec<&Value> = list(&panel["targets"]).iter().map(|target| &target["refId"]).collect();
+            let unique: BTreeSet<&str> = ids.iter().map(|id| text(id)).collect();
+            let exemplars =
+                list(&panel["targets"]).iter().filter(|target| target["exemplar"] == true).count();
+            if unique.len() != ids.len() || exemplars > 1 {
+                wrong.push(format!("{}: {}: refIds or exemplars", board.uid(), panel["title"]));
+            }
+        }
+    });
+}
+
+#[test]
+fn every_variable_is_defined_before_it_is_used() {
+    each(|board, wrong| {
+        let mut defined = BTreeSet::new();
+        for variable in board.variables() {
+            let mut used = Vec::new();
+            texts(variable, &mut used);
+            let used = used.into_iter().filter(|text| *text != "$__all").flat_map(named);
+            wrong.extend(
+                used.filter(|name| !defined.contains(name))
+                    .map(|name| format!("{}: {} uses {name}", board.uid(), variable["name"])),
+            );
+            defined.insert(text(&variable["name"]));
+        }
+        for part in ["panels", "annotations"] {
+            let mut used = Vec::new();
+            texts(&board.json[part], &mut used);
+            let unknown = used.into_iter().flat_map(named).filter(|name| !defined.contains(name));
+            wrong.extend(unknown.map(|name| format!("{}: {part} use {name}", board.uid())));
+        }
+    });
+}
+
+#[test]
+fn every_metric_and_label_of_a_board_is_on_the_page() {
+    let mut wrong = Vec::new();
+    for board in Board::english() {
+        for (place, query) in board.queries() {
+            if let Some(expr) = query["expr"].as_str() {
+                wrong.extend(rules::mistakes_in(&place, expr));
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
+#[test]
+fn columns_of_the_api_keep_their_order_and_their_names() {
+    each(|board, wrong| {
+        for (place, query) in board.queries().into_iter().filter(|(_, query)| query.get("expr").is_none()) {
+            if query["parser"] != "backend"
+                || list(&query["columns"]).iter().any(|column| column["text"] == "Value")
+            {
+                wrong.push(format!("{place}: another parser, or a column called Value"));
+            }
+        }
+    });
+    each_panel(|_, panel, wrong| {
+        let columns: BTreeSet<&str> = list(&panel["targets"])
+            .iter()
+            .flat_map(|target| list(&target["columns"]))
+            .map(|column| text(&column["text"]))
+            .collect();
+        let ordered = |one: &&Value| one["id"] == "organize";
+        let order =
+            list(&panel["transformations"]).iter().find(ordered).map(|one| &one["options"]["indexByName"]);
+        let shows_all = panel["type"] == "table" || panel["options"]["reduceOptions"]["fields"] == "/.*/";
+        if shows_all && columns.len() > 1 {
+            let names =
+                order.and_then(Value::as_object).map(|names| names.keys().map(String::as_str).collect());
+            if names != Some(columns.clone()) {
+                wrong(&format!("the order is of {names:?}, the columns are {columns:?}"));
+            }
+        }
+        // A name in an override that nothing has does nothing.
+        for one in list(&panel["fieldConfig"]["overrides"]) {
+            let name = text(&one["matcher"]["options"]);
+            if !columns.is_empty() && !columns.contains(name) {
+                wrong(&format!("{name} is no column"));
+            }
+        }
+        // Nor does a pattern that meets no column.
+        let fields = panel["options"]["reduceOptions"]["fields"].as_str().unwrap_or_default();
+        let only = fields.trim_start_matches("/^").trim_end_matches("$/");
+        if fields.starts_with("/^") && !columns.contains(only) {
+            wrong(&format!("{only} is no column"));
+        }
+    });
+}
+
+/// The address of a link, taken apart: uid and query.
+fn board_of(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("/d/")?;
+    Some(rest.split_once('?').unwrap_or((rest, "")))
+}
+
+#[test]
+fn every_link_leads_to_a_board_of_the_same_language() {
+    let boards = Board::all();
+    let by_uid: BTreeMap<&str, &Board> = boards.iter().map(|board| (board.uid(), board)).collect();
+    let (mut wrong, mut links) = (Vec::new(), 0);
+    for board in &boards {
+        let mut found = Vec::new();
+        texts(&board.json, &mut found);
+        for url in found.into_iter().filter(|text| text.starts_with('?') || text.starts_with("/d/")) {
+            links += 1;
+            let Some((target, query)) =
+                board_of(url).and_then(|(uid, query)| Some((by_uid.get(uid)?, query)))
+            else {
+                wrong.push(format!("{}: {url} leads nowhere", board.uid()));
+                continue;
+            };
+            if target.suffix != board.suffix {
+                wrong.push(format!("{}: {url} changes the language", board.uid()));
+            }
+            let has = |name: &str| target.variables().iter().any(|variable| variable["name"] == name);
+            let sent = query.split('&').filter_map(|pair| pair.split('=').next()?.strip_prefix("var-"));
+            let kept =
+                query.split('&').filter_map(|pair| pair.strip_prefix("${")?.strip_suffix(":queryparam}"));
+            let unknown = sent.chain(kept).filter(|name| !has(name));
+            wrong.extend(unknown.map(|name| format!("{}: {url}: there is no {name}", board.uid())));
+        }
+    }
+    assert!(links > 50, "{links} links");
+    let sources = std::fs::read_to_string(grafana().join("provisioning/datasources/token-monitor.yaml"));
+    let sources = sources.expect("the data sources");
+    let exemplar = sources.lines().find_map(|line| line.trim().strip_prefix("url: /d/")).expect("a link");
+    let (uid, query) = exemplar.split_once('?').expect("a query");
+    assert!(by_uid.contains_key(uid) && query == "var-log_id=$${__value.raw}", "{exemplar}");
+    nothing(&wrong);
+}
+
+#[test]
+fn links_of_cells_take_columns_that_come_as_they_are() {
+    each_panel(|_, panel, wrong| {
+        let mut found = Vec::new();
+        texts(&panel["fieldConfig"], &mut found);
+        let fields = found.iter().flat_map(|text| text.split("${__data.fields.").skip(1));
+        let fields: BTreeSet<&str> = fields.filter_map(|rest| rest.split('}').next()).collect();
+        for field in fields {
+            let mut columns = list(&panel["targets"]).iter().flat_map(|target| list(&target["columns"]));
+            let is_text = columns.any(|column| column["text"] == field && column["type"] == "string");
+            let mapped = list(&panel["fieldConfig"]["overrides"]).iter().any(|one| {
+                let mappings = list(&one["properties"]).iter().any(|property| property["id"] == "mappings");
+                one["matcher"]["options"] == field && mappings
+            });
+            if !is_text || mapped {
+                wrong(&format!("{field} is formatted, or no column"));
+            }
+        }
+    });
+}
+
+#[test]
+fn annotations_have_no_end_that_may_be_missing() {
+    each(|board, wrong| {
+        for one in list(&board.json["annotations"]["list"]) {
+            if list(&one["target"]["columns"]).iter().any(|column| column["text"] == "timeEnd") {
+                wrong.push(format!("{}: an incident that goes on has no end", board.uid()));
+            }
+        }
+    });
+}
+
+#[test]
+fn variables_that_hold_bodies_stay_out_of_addresses() {
+    each(|board, wrong| {
+        let unsynced =
+            |one: &&Value| one["hide"] == 2 && one["type"] != "textbox" && one["skipUrlSync"] != true;
+        let unsynced = board.variables().iter().filter(unsynced);
+        wrong.extend(
+            unsynced.map(|one| format!("{}: {} is written to the address", board.uid(), one["name"])),
+        );
+    });
+}
+
+/// What is left of a board without its language.
+fn bones(value: &Value) -> Value {
+    /// Fields whose value is for people or names a column.
+    const WORDS: [&str; 12] = [
+        "title",
+        "description",
+        "legendFormat",
+        "text",
+        "label",
+        "display",
+        "options",
+        "indexByName",
+        "fields",
+        "renameByName",
+        "name",
+        "displayName",
+    ];
+    match value {
+        Value::Object(fields) => {
+            let kept = |(key, value): (&String, &Value)| {
+                let is_word = WORDS.contains(&key.as_str()) && (value.is_string() || key.ends_with("ByName"));
+                (key.clone(), if is_word { Value::Null } else { bones(value) })
+            };
+            Value::Object(fields.iter().map(kept).collect())
+        }
+        Value::Array(values) => values.iter().map(bones).collect(),
+        Value::String(text) => json!(text.replace("-zh", "")),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn languages_differ_in_words_only() {
+    let [english, chinese] = LANGUAGES.map(|(suffix, folder)| Board::of(suffix, folder));
+    for board in english {
+        let twin = chinese.iter().find(|other| other.uid() == format!("{}-zh", board.uid())).expect("a twin");
+        let (mut one, mut other) = (bones(&board.json), bones(&twin.json));
+        // A property of an override may be a text for people, and so may a choice.
+        for bones in [&mut one, &mut other] {
+            for variable in bones["templating"]["list"].as_array_mut().expect("variables") {
+                if variable["type"] == "custom" {
+                    variable["query"].take();
+                }
+            }
+            for panel in bones["panels"].as_array_mut().expect("panels") {
+                let overrides = panel["fieldConfig"]["overrides"].as_array_mut();
+                let properties =
+                    overrides.into_iter().flatten().filter_map(|one| one["properties"].as_array_mut());
+                for property in properties.flatten().filter(|property| property["id"] == "displayName") {
+                    property["value"].take();
+                }
+            }
+        }
+        assert_eq!(one, other, "{}", board.uid());
+    }
+}

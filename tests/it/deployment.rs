@@ -1,0 +1,271 @@
+//! What is shipped for a server, as files: the image, the compose file and its variables. `scripts/test-image` builds and
+//! runs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use token_monitor::config::Flags;
+
+use crate::support::command;
+
+const COMPOSE: &str = include_str!("../../docker-compose.remote.yml");
+const DOCKERFILE: &str = include_str!("../../Dockerfile");
+const EXAMPLE: &str = include_str!("../../.env.example");
+
+/// Variables that the compose file has for the other containers.
+const OF_THE_COMPOSE_FILE: &[&str] = &["BIND_ADDRESS", "GRAFANA_LANGUAGE", "PROMETHEUS_RETENTION"];
+
+/// Variables of the monitor that the compose file must not pass on: its ports and volumes depend on them.
+const FIXED: &[&str] = &["LISTEN", "MONITOR_DATABASE_URL"];
+
+fn exists(path: &str) -> bool {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+}
+
+/// Lines without comments.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| !line.trim_start().starts_with('#'))
+}
+
+/// The top-level section of the compose file that begins with `name:`.
+fn section(name: &str) -> Vec<&'static str> {
+    let start = lines(COMPOSE).skip_while(|line| !line.starts_with(&format!("{name}:"))).skip(1);
+    start.take_while(|line| line.is_empty() || line.starts_with(' ')).collect()
+}
+
+/// The services, each with its lines.
+fn services() -> BTreeMap<&'static str, Vec<&'static str>> {
+    let mut services = BTreeMap::new();
+    let mut name = "";
+    for line in section("services") {
+        let is_name = line.starts_with("  ") && !line.starts_with("   ") && line.ends_with(':');
+        if is_name {
+            name = line.trim().trim_end_matches(':');
+            services.insert(name, Vec::new());
+        } else if let Some(lines) = services.get_mut(name) {
+            lines.push(line);
+        }
+    }
+    services
+}
+
+/// Every variable that the binary names in its help.
+fn known() -> BTreeSet<String> {
+    let output = command(&Flags::default()).arg("--help").output().expect("the binary runs");
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = help.split("[env: ").skip(1).filter_map(|rest| rest.split(['=', ']']).next());
+    let known: BTreeSet<String> = names.map(str::to_owned).collect();
+    assert!(known.len() > 40, "{help}");
+    known
+}
+
+/// `${NAME}` and `${NAME:-default}` of the compose file; `$$` is the shell's own.
+fn interpolated() -> BTreeSet<String> {
+    let text = lines(COMPOSE).collect::<Vec<_>>().join("\n").replace("$$", "");
+    let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    text.split("${").skip(1).filter_map(|rest| rest.split(ends).next()).map(str::to_owned).collect()
+}
+
+/// What is passed on to the monitor.
+fn passed_on() -> BTreeSet<String> {
+    let names = section("x-monitor-environment").into_iter().filter(|line| !line.is_empty());
+    let names = names.map(|line| {
+        line.strip_suffix(':').unwrap_or_else(|| panic!("{line} has a value of its own")).trim().to_owned()
+    });
+    names.collect()
+}
+
+/// The variables of `.env.example`, those in comments as well.
+fn exemplified() -> BTreeSet<String> {
+    let shouts = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    let lines = EXAMPLE.lines().map(|line| line.trim_start_matches("# "));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .filter(shouts)
+        .map(str::to_owned)
+        .collect()
+}
+
+fn owned(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[test]
+fn the_example_has_every_variable_and_no_other() {
+    let expected: BTreeSet<String> = known().union(&owned(OF_THE_COMPOSE_FILE)).cloned().collect();
+    assert_eq!(exemplified(), expected);
+    let required = ["DATABASE_URL=", "ACCESS_PASSWORD="];
+    assert!(
+        required.iter().all(|line| EXAMPLE.lines().any(|found| found == *line)),
+        "a value that is no one's"
+    );
+}
+
+#[test]
+fn the_compose_file_passes_every_variable_on_and_no_other() {
+    let expected: BTreeSet<String> = known().difference(&owned(FIXED)).cloned().collect();
+    assert_eq!(passed_on(), expected);
+    let mut expected = owned(OF_THE_COMPOSE_FILE);
+    expected.insert("GRAFANA_URL".to_owned());
+    assert_eq!(interpolated(), expected);
+}
+
+#[test]
+fn defaults_of_the_example_are_those_of_the_program() {
+    let values: BTreeMap<&str, &str> = lines(EXAMPLE).filter_map(|line| line.split_once('=')).collect();
+    let mut command = command(&Flags::default());
+    command.envs(values.iter()).args(["--database-url", "sqlite:///nowhere/one-api.db", "check"]);
+    let output = command.env("ACCESS_PASSWORD", "p").output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("every value is understood"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn every_image_is_pinned() {
+    let images = lines(COMPOSE).filter_map(|line| line.trim().strip_prefix("image: "));
+    let stages = lines(DOCKERFILE).filter_map(|line| line.strip_prefix("FROM "));
+    let mut seen = 0;
+    for image in images.chain(stages.map(|stage| stage.split(' ').next().unwrap_or_default())) {
+        let (_, tag) = image.split_once(':').unwrap_or_else(|| panic!("{image} has no tag"));
+        assert!(
+            tag != "latest" && tag.contains(|c: char| c.is_ascii_digit()) || tag == "bookworm-slim",
+            "{image}"
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 8);
+    let plugin = COMPOSE.split("yesoreyeram-infinity-datasource@").nth(1).expect("the plugin with a version");
+    assert!(plugin.starts_with(|c: char| c.is_ascii_digit()));
+    let ours = format!("image: token-monitor:{}\n", env!("CARGO_PKG_VERSION"));
+    assert!(COMPOSE.contains(&ours), "the image is not of this version");
+    let toolchain = include_str!("../../rust-toolchain.toml");
+    let channel = toolchain.split("channel = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let compiler = format!("FROM rust:{}-slim-bookworm AS build\n", channel.expect("a channel"));
+    assert!(DOCKERFILE.contains(&compiler), "the image is built by another compiler");
+}
+
+#[test]
+fn two_ports_are_published() {
+    let ports: Vec<&str> = lines(COMPOSE).map(str::trim).filter(|line| line.starts_with("ports:")).collect();
+    let expected =
+        ["3002:3002", "5173:3000"].map(|port| format!("ports: [\"${{BIND_ADDRESS:-0.0.0.0}}:{port}\"]"));
+    assert_eq!(ports, expected);
+}
+
+#[test]
+fn every_service_is_confined_and_watched() {
+    let services = services();
+    let names: Vec<&str> = services.keys().copied().collect();
+    assert_eq!(
+        names,
+        ["alertmanager", "backfill", "grafana", "history-load", "monitor-server", "prometheus"]
+    );
+    let hardened = section("x-hardened").join("\n");
+    for line in [
+        "restart: unless-stopped",
+        "read_only: true",
+        "cap_drop: [ALL]",
+        "no-new-privileges:true",
+        "max-size",
+    ] {
+        assert!(hardened.contains(line), "{line}");
+    }
+    for (name, lines) in services {
+        let text = lines.join("\n");
+        assert!(text.contains("<<:") && text.contains("*hardened"), "{name} is not confined");
+        assert!(text.contains("mem_limit: "), "{name} may take all memory");
+        for forbidden in ["privileged:", "network_mode", "pid: host", "docker.sock", "read_only: false"] {
+            assert!(!text.contains(forbidden), "{name}: {forbidden}");
+        }
+        let ours = text.contains("*monitor,");
+        let user = text.split("user: \"").nth(1).and_then(|rest| rest.split([':', '"']).next());
+        assert!(
+            if ours { user.is_none() } else { user.is_some_and(|user| user != "0") },
+            "{name} runs as {user:?}"
+        );
+        // The monitor's own check is in the image.
+        let once = text.contains("restart: \"no\"");
+        let checked = text.contains("healthcheck:\n") && text.contains("test: [CMD");
+        assert!(
+            once && text.contains("{ disable: true }") || checked || name == "monitor-server",
+            "{name}: health"
+        );
+    }
+}
+
+#[test]
+fn services_start_by_health_and_history_is_never_in_the_way() {
+    let services = services();
+    for (name, lines) in &services {
+        for line in lines.iter().filter(|line| line.contains("condition:")) {
+            let (needed, condition) = line.trim().split_once(": { condition: ").expect("a condition");
+            let once = services[needed].iter().any(|line| line.trim() == "restart: \"no\"");
+            let expected = if once { "service_completed_successfully }" } else { "service_healthy }" };
+            assert_eq!(condition, expected, "{name} waits for {needed}");
+        }
+    }
+    for name in ["backfill", "history-load"] {
+        assert!(services[name].contains(&"        exit 0"), "{name} would keep Prometheus from starting");
+    }
+}
+
+#[test]
+fn everything_that_is_mounted_is_there() {
+    let mut mounted = 0;
+    let volumes: BTreeSet<&str> =
+        section("volumes").iter().map(|line| line.trim().trim_end_matches(':')).collect();
+    for line in section("services").into_iter().filter_map(|line| line.trim().strip_prefix("- ")) {
+        let Some((source, rest)) = line.split_once(":/") else { continue };
+        if source.starts_with("./") {
+            assert!(exists(source), "{source} is not there");
+            assert!(rest.ends_with(":ro"), "{source} may be written");
+            mounted += 1;
+        } else if !source.contains(['"', ' ', '$', '.', '-']) || volumes.contains(source) {
+            assert!(volumes.contains(source), "the volume {source} is not declared");
+        }
+    }
+    assert!(mounted >= 8, "{mounted} mounts found");
+    for file in ["prometheus/prometheus.yml", "alertmanager/alertmanager.yml"] {
+        assert!(COMPOSE.contains(&format!("--config.file=/etc/{file}")) && exists(file), "{file}");
+    }
+}
+
+#[test]
+fn prometheus_and_alertmanager_find_the_password_where_they_look() {
+    for file in ["prometheus/prometheus.yml", "alertmanager/alertmanager.yml"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).expect("a file");
+        assert!(text.contains("credentials_file: /run/secrets/access_password"), "{file}");
+    }
+    assert_eq!(COMPOSE.matches(">/run/secrets/access_password && exec ").count(), 2);
+    assert_eq!(COMPOSE.matches("/run/secrets:mode=0700,uid=65534,gid=65534").count(), 2);
+}
+
+#[test]
+fn the_image_runs_as_nobody_and_asks_for_its_own_health() {
+    let last = DOCKERFILE.rsplit("\nFROM ").next().expect("a last stage");
+    for line in ["USER 10001:10001", "VOLUME /data", "MALLOC_ARENA_MAX=2", "ENTRYPOINT [\"token-monitor\"]"] {
+        assert!(last.contains(line), "{line}");
+    }
+    assert!(last.contains("HEALTHCHECK ") && last.contains("CMD [\"token-monitor\", \"health\"]"));
+    assert!(DOCKERFILE.contains("--locked") && DOCKERFILE.contains("STRIP=symbols"));
+    assert!(!last.contains("RUN "), "the last stage is one layer");
+    // What the build does not read must not decide whether it is done again, and no secret must get into a layer.
+    let context: Vec<&str> = lines(include_str!("../../.dockerignore")).collect();
+    assert_eq!(context.first(), Some(&"*"));
+    for kept in &context[1..] {
+        let path = kept.strip_prefix('!').expect("an exception");
+        assert!(exists(path), "{path} is not there");
+    }
+}
+
+#[test]
+fn health_is_what_a_server_at_the_address_says() {
+    let free = crate::support::free_address();
+    let mut command = command(&Flags { listen: Some(free.to_string()), ..Flags::default() });
+    let output = command.arg("health").output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("http://{free}/healthz")));
+}
