@@ -107,7 +107,10 @@ impl Breaker {
             Next::End(finished) => self.conclude(record, finished).await,
             Next::Later { state, otherwise, pause, why } => {
                 let now = self.clock.now();
-                let tried = now.duration_since(record.tried_from).abs();
+                // Time when nobody tried does not count.
+                let from =
+                    memory.started_at.map_or(record.tried_from, |started| started.max(record.tried_from));
+                let tried = now.duration_since(from).abs();
                 let is = |failure: fn(&Failure) -> bool| matches!(&otherwise, Outcome::Failed { why } if failure(why));
                 let denied = is(|why| matches!(why, Failure::Denied { .. }));
                 let rejected = is(|why| matches!(why, Failure::Rejected { .. }));
@@ -269,13 +272,25 @@ impl Breaker {
 
     /// Channels and abilities as they are; if new-api's database does not answer, as they were some minutes ago.
     pub(super) async fn directory(&self, memory: &Memory) -> Option<Arc<Directory>> {
+        if let Some(directory) = self.fresh_directory().await {
+            return Some(directory);
+        }
+        let read_at = memory.directory_at?;
+        let age = self.clock.now().duration_since(read_at);
+        // What we did since is not in it.
+        let since = read_at.checked_sub(DIRECTORY_AGE).ok()?;
+        let acted = self.read(move |store| store.acted_since(since)).await.ok()?;
+        (age.abs() <= DIRECTORY_AGE && !acted).then(|| self.state.facts().directory)
+    }
+
+    /// Channels and abilities as they are now; None if new-api's database does not tell.
+    pub(super) async fn fresh_directory(&self) -> Option<Arc<Directory>> {
         match tokio::time::timeout(DIRECTORY_TIMEOUT, Directory::read(&self.database)).await {
             Ok(Ok(directory)) => return Some(Arc::new(directory)),
             Ok(Err(error)) => tracing::warn!("the breaker cannot read new-api's channels: {error}"),
             Err(_) => tracing::warn!("the breaker cannot read new-api's channels in time"),
         }
-        let age = self.clock.now().duration_since(memory.directory_at?);
-        (age.abs() <= DIRECTORY_AGE).then(|| self.state.facts().directory)
+        None
     }
 
     /// A request was perhaps sent, and what became of it is not known: the channel itself says. None if it had no effect.

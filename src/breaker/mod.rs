@@ -66,6 +66,8 @@ pub struct Breaker {
 struct Memory {
     /// The first look takes up what an earlier process left, whatever its time.
     begun: bool,
+    /// When this process began to act.
+    started_at: Option<Timestamp>,
     /// The directory that the state shows was read then, or later.
     directory_at: Option<Timestamp>,
     /// Since when the log has been followed without a break.
@@ -102,7 +104,8 @@ impl Breaker {
         let mode = self.config.mode.as_str();
         self.state.update_alerting(|alerting| alerting.breaker_mode = mode);
         tracing::info!(mode, "the breaker waits for alerts that ask for it");
-        let (mut memory, mut failing, mut published) = (Memory::default(), false, false);
+        let mut memory = Memory { started_at: Some(self.clock.now()), ..Memory::default() };
+        let (mut failing, mut published) = (false, false);
         loop {
             if !published {
                 published = self.publish().await.is_ok();
@@ -133,7 +136,7 @@ impl Breaker {
         }
         let now = self.clock.now();
         if is_time(&mut memory.looked_at, now, LOOK_SECONDS) {
-            self.look_at_held(memory).await?;
+            self.look_at_held().await?;
             self.look_at_watched(memory).await?;
         }
         if is_time(&mut memory.swept_at, now, SWEEP_SECONDS)

@@ -70,7 +70,7 @@ impl Breaker {
     }
 
     /// A person who enables a channel, or changes it otherwise, has it from then on.
-    pub(super) async fn look_at_held(&self, memory: &Memory) -> anyhow::Result<()> {
+    pub(super) async fn look_at_held(&self) -> anyhow::Result<()> {
         let now = self.clock.now();
         let mut held = self.read(Store::held).await?;
         let settled = |at: Timestamp| at.checked_add(SETTLED).is_ok_and(|at| at <= now);
@@ -89,7 +89,7 @@ impl Breaker {
             return Ok(());
         }
         // Once more, because what is known may have been read before the channel was disabled.
-        let Some(fresh) = self.directory(memory).await else { return Ok(()) };
+        let Some(fresh) = self.fresh_directory().await else { return Ok(()) };
         held.retain(|record| changed(&fresh, record));
         for record in held {
             let found = record.act.channel_id.and_then(|id| fresh.channels.get(&id));

@@ -97,7 +97,7 @@ impl Answer {
     pub fn foreign(&self) -> Verdict {
         let status = self.status;
         if status == 429 {
-            let pause = self.retry_after.map_or(DEFAULT_PAUSE, Duration::from_secs);
+            let pause = self.retry_after.map_or(DEFAULT_PAUSE, pause_of);
             return Verdict::Pause(pause, Failure::new(Some(429), "rate_limited", "HTTP status 429", ""));
         }
         if status >= 500 {
@@ -108,6 +108,12 @@ impl Answer {
         let help = "look for a proxy, a firewall or a login page on the way, and at the address";
         Verdict::Retry(Failure::new(Some(i64::from(status)), "answer", &words, help))
     }
+}
+
+/// A pause that a service asks for, in seconds. Nobody silences a bot for longer than an hour.
+pub fn pause_of(seconds: u64) -> Duration {
+    const LONGEST: u64 = 3600;
+    Duration::from_secs(seconds.min(LONGEST))
 }
 
 /// Posts JSON and reads the answer.

@@ -125,7 +125,7 @@ impl Telegram {
         }
         if code == 429 {
             let seconds = parameter("retry_after").and_then(|seconds| u64::try_from(seconds).ok());
-            let pause = seconds.or(answer.retry_after).map_or(DEFAULT_PAUSE, Duration::from_secs);
+            let pause = seconds.or(answer.retry_after).map_or(DEFAULT_PAUSE, super::bot::pause_of);
             return Verdict::Pause(pause + Duration::from_secs(1), failure("rate_limited", ""));
         }
         let said = words.to_lowercase();

@@ -23,6 +23,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 /// A message that failed is tried again after this, then after twice as long, and so on.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// A message that something on the way refused so often is tried as plain text, and then given up.
+const FOREIGN_REFUSALS: u32 = 5;
+
 /// The longest time between two tries of a message.
 const LONGEST_RETRY: Duration = Duration::from_secs(300);
 
@@ -242,6 +245,17 @@ impl Worker {
         let after = |length: Duration| now.checked_add(length).unwrap_or(now);
         match verdict {
             Verdict::Sent => Settled::Sent,
+            // What stands on the way takes this message for an attack, and others of its group wait behind it.
+            Verdict::Retry(failure)
+                if failure.reason == "answer"
+                    && attempts >= FOREIGN_REFUSALS
+                    && failure.code.is_some_and(|code| (400..500).contains(&code)) =>
+            {
+                match plainer(shape, failure) {
+                    Some(shape) => Settled::Again { at: now, shape, counts: true, why: why(failure) },
+                    None => Settled::Dead { why: (failure.code, "rejected", failure.detail.clone()) },
+                }
+            }
             Verdict::Retry(failure) => {
                 let pause = backoff(FIRST_RETRY, attempts.saturating_add(1), LONGEST_RETRY, id);
                 Settled::Again { at: after(pause), shape, counts: true, why: why(failure) }

@@ -114,7 +114,7 @@ impl Intake {
             }
             let window = if notification.is_reminder() { REMINDER_WINDOW } else { TWIN_WINDOW };
             let key = notification.key();
-            if !writing.note_event(&key, at, window)? {
+            if !writing.note_event(&key, at, window)? && !writing.reopens(&notification.alerts, at)? {
                 return Ok(Taken::Duplicate);
             }
             self.take_alerts(writing, notification, &event_name(&key, at), at)?;
@@ -163,14 +163,16 @@ impl Intake {
         for told in &alerts {
             writing.note_told(told.incident, at)?;
         }
-        let notice = Notice::Alerts(AlertGroup {
+        let mut group = AlertGroup {
             receiver: notification.receiver,
             external_url: notification.external_url,
             truncated: notification.truncated.saturating_add(left_out),
             event: event.to_owned(),
             received_at: at,
             alerts,
-        });
+        };
+        group.bound();
+        let notice = Notice::Alerts(group);
         let hold_until = (!pending.is_empty()).then(|| at.saturating_add(HOLD).unwrap_or(at));
         writing
             .enqueue(&NewNotice { group_key, notice, at, hold_until, waits_for: pending }, &self.targets)?;

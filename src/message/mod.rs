@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use notice::{AlertGroup, Change, Notice, Told, Trouble};
+pub use notice::{AlertGroup, Change, MAX_ALERTS, Notice, Told, Trouble};
 pub use target::Target;
 pub use template::{MAX_TEMPLATE, Template};
 

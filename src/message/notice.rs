@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Target;
-use crate::alert::Alert;
+use crate::alert::{Alert, Status};
+use crate::limits::Severity;
 
 /// Something to tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,24 @@ pub struct AlertGroup {
     pub received_at: Timestamp,
     /// The alerts.
     pub alerts: Vec<Told>,
+}
+
+/// Alerts that one notice names; further ones are only counted. A group that waits for hours must not grow without end.
+pub const MAX_ALERTS: usize = 500;
+
+impl AlertGroup {
+    /// Leaves out and counts what is beyond [`MAX_ALERTS`]: the least important, and never first what something was done about.
+    pub fn bound(&mut self) {
+        if self.alerts.len() <= MAX_ALERTS {
+            return;
+        }
+        let severity = |told: &Told| Severity::ALL.iter().position(|one| *one == told.alert.severity());
+        self.alerts
+            .sort_by_key(|told| (told.act.is_none(), told.alert.status == Status::Resolved, severity(told)));
+        let excess = self.alerts.len() - MAX_ALERTS;
+        self.alerts.truncate(MAX_ALERTS);
+        self.truncated = self.truncated.saturating_add(excess as u64);
+    }
 }
 
 /// An alert to tell of.

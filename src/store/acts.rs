@@ -209,6 +209,15 @@ impl Store {
         select(&self.connection(), "WHERE hold = 'open' ORDER BY id LIMIT ?1", [limit])
     }
 
+    /// Whether anything was done to a channel at `since` or later.
+    ///
+    /// # Errors
+    /// If monitor.db cannot be read.
+    pub fn acted_since(&self, since: Timestamp) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM acts WHERE acted_at >= ?1)";
+        Ok(self.connection().query_row(sql, [since.as_millisecond()], |row| row.get(0))?)
+    }
+
     /// Acts whose channels are being watched.
     pub fn watched(&self) -> Result<Vec<ActRecord>, StoreError> {
         let limit = i64::try_from(MAX_ACTS).unwrap_or(0);

@@ -12,6 +12,9 @@ use crate::limits::Restore;
 /// An alert that asks again for what was refused or failed is heard again after so long, in milliseconds.
 const HEAR_AGAIN_AFTER: i64 = 5 * 60 * 1000;
 
+/// A channel that was enabled again is left alone for so long, in milliseconds: an alert that still fires may be about to end.
+const SETTLED_AFTER_RESTORE: i64 = 60_000;
+
 /// Longest text of others that is kept with an act, in characters.
 const MAX_TEXT: usize = 200;
 
@@ -148,14 +151,21 @@ impl Writing<'_> {
     /// If monitor.db cannot be written.
     pub fn request_trip(&self, request: &TripRequest) -> Result<Requested, StoreError> {
         let earlier = acts::of_incident(self.transaction, request.incident)?;
+        // Once the channel is enabled again as it was wished, what begins or still lasts is another episode.
+        let restored = earlier.first().filter(|last| last.hold == Some(Hold::Restored));
+        let restored_at = restored.and_then(|last| last.held_until).filter(|until| {
+            request.starts_at > *until
+                || request.at.as_millisecond() - until.as_millisecond() >= SETTLED_AFTER_RESTORE
+        });
         if let Some(last) = earlier.first()
-            && !(last.hold == Some(Hold::Restored)
-                && last.held_until.is_some_and(|until| request.starts_at > until))
+            && restored_at.is_none()
         {
-            let waited = last
-                .act
-                .finished_at
-                .is_some_and(|at| request.at.as_millisecond() - at.as_millisecond() >= HEAR_AGAIN_AFTER);
+            let over = matches!(&last.act.outcome, Outcome::Refused { why: Refusal::Over });
+            let waited = over
+                || last
+                    .act
+                    .finished_at
+                    .is_some_and(|at| request.at.as_millisecond() - at.as_millisecond() >= HEAR_AGAIN_AFTER);
             let again = waited && last.over_at.is_none() && may_be_heard_again(&last.act.outcome);
             if again {
                 self.transaction.execute(
@@ -178,7 +188,7 @@ impl Writing<'_> {
             parent: None,
             episode: Some(format!("incident/{}/{}", request.incident, earlier.len() + 1)),
             reason: &rule,
-            starts_at: Some(request.starts_at),
+            starts_at: Some(restored_at.map_or(request.starts_at, |until| until.max(request.starts_at))),
             restore: &request.restore,
             limit: request.limit.as_deref(),
             told: None,
@@ -414,7 +424,11 @@ impl Writing<'_> {
 /// A reason that passes by itself, so that an alert that lasts is worth another try.
 fn may_be_heard_again(outcome: &Outcome) -> bool {
     match outcome {
-        Outcome::Refused { why } => matches!(why, Refusal::TooMany { .. } | Refusal::LastOf { .. }),
+        Outcome::Refused { why } => {
+            matches!(why, Refusal::TooMany { .. } | Refusal::LastOf { .. } | Refusal::Over)
+        }
+        // new-api may have enabled again what it had disabled by itself.
+        Outcome::AlreadySo { status } => *status != 2,
         Outcome::Failed { why } => !matches!(why, Failure::Denied { .. }),
         Outcome::Unverified { .. } => true,
         _ => false,

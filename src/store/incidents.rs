@@ -110,6 +110,9 @@ struct Latest {
     is_over: bool,
 }
 
+/// The twin of a call that said that an alert is over comes no later than this after it, in milliseconds.
+const TWIN_OF_AN_END: i64 = 60_000;
+
 impl Writing<'_> {
     /// Remembers a call; false if the same was taken in less than `window` ago, whatever clocks did since.
     ///
@@ -181,6 +184,12 @@ impl Writing<'_> {
         let starts_at = alert.starts_at.as_millisecond();
         if let Some(latest) = latest.as_ref().filter(|latest| latest.is_continued_by(starts_at)) {
             self.continue_incident(latest.id, alert, receiver, now, None)?;
+            if latest.is_over {
+                self.run(
+                    "UPDATE acts SET over_at = NULL WHERE incident = ?1 AND kind = 'trip'",
+                    [latest.id],
+                )?;
+            }
             // What fires again from the same beginning was never over: its sender had lost sight of it.
             let change = if latest.is_over { Change::Opened } else { Change::Repeated };
             return Ok(latest.noted(Some(change), starts_at));
@@ -202,11 +211,12 @@ impl Writing<'_> {
         latest: Option<Latest>,
     ) -> Result<Noted, StoreError> {
         let starts_at = alert.starts_at.as_millisecond();
-        // Never later than now, by whatever clock it was said.
-        let ended_at = alert.ends_at.map_or(now, |ended| ended.as_millisecond().min(now));
+        // Beginning and end are compared by the sender's clock, and the end is kept never later than now.
+        let said_end = alert.ends_at.map_or(now, Timestamp::as_millisecond);
+        let ended_at = said_end.min(now);
         match latest {
             // The end of an episode before this one, which is over for long.
-            Some(latest) if !latest.is_over && ended_at < latest.started_at => {
+            Some(latest) if !latest.is_over && alert.ends_at.is_some() && said_end < latest.started_at => {
                 Ok(latest.noted(None, starts_at))
             }
             Some(latest) if !latest.is_over => {
@@ -222,6 +232,27 @@ impl Writing<'_> {
                 Ok(Noted { incident, change: None, started_at, told_at: None, ended: None })
             }
         }
+    }
+
+    /// Whether a call that was taken before tells of something new all the same: an alert that we have closed fires again from
+    /// the same beginning, because its sender had lost sight of it. The late twin of a call is not meant, so a minute must have passed.
+    ///
+    /// # Errors
+    /// If monitor.db cannot be read.
+    pub fn reopens(&self, alerts: &[Alert], at: Timestamp) -> Result<bool, StoreError> {
+        let settled = at.as_millisecond().saturating_sub(TWIN_OF_AN_END);
+        for alert in alerts.iter().filter(|alert| alert.status == Status::Firing) {
+            let latest = self.latest(&alert.fingerprint)?;
+            let reopens = |latest: &Latest| {
+                latest.is_over
+                    && latest.last_at < settled
+                    && latest.is_continued_by(alert.starts_at.as_millisecond())
+            };
+            if latest.as_ref().is_some_and(reopens) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn latest(&self, fingerprint: &str) -> Result<Option<Latest>, StoreError> {

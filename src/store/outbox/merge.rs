@@ -2,9 +2,6 @@
 
 use crate::message::{AlertGroup, Change, Told};
 
-/// Alerts that one notice names; further ones are only counted. A group that waits for hours must not grow without end.
-const MAX_ALERTS: usize = 500;
-
 /// What `newer` says, and what only `older` says: nothing that people have not been told is lost.
 pub(super) fn merge(older: AlertGroup, mut newer: AlertGroup) -> AlertGroup {
     let mut left = Vec::new();
@@ -25,9 +22,7 @@ pub(super) fn merge(older: AlertGroup, mut newer: AlertGroup) -> AlertGroup {
     }
     newer.alerts.append(&mut left);
     newer.truncated = newer.truncated.max(older.truncated);
-    let excess = newer.alerts.len().saturating_sub(MAX_ALERTS);
-    newer.alerts.truncate(MAX_ALERTS);
-    newer.truncated = newer.truncated.saturating_add(excess as u64);
+    newer.bound();
     newer
 }
 
