@@ -240,6 +240,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_silences_a_bot_for_longer_than_an_hour() {
+        assert_eq!(pause_of(35), Duration::from_secs(35));
+        assert_eq!(pause_of(u64::MAX), Duration::from_secs(3600));
+    }
+
+    #[test]
     fn words_of_others_have_no_line_breaks_and_an_end() {
         let failure = Failure::new(None, "rejected", &format!("a\nb{}", "c".repeat(999)), "mend it");
         assert!(failure.detail.starts_with("a bcc") && failure.detail.ends_with("… (mend it)"));

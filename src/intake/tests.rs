@@ -185,6 +185,28 @@ fn what_fires_again_from_the_same_beginning_was_never_over() {
 }
 
 #[test]
+fn what_fires_again_soon_from_the_same_beginning_is_no_twin() {
+    let desk = Desk::new();
+    let first = call(&[firing("a", -5)]);
+    desk.call(0, &first);
+    desk.call(200, &call(&[resolved("a", -5, 190)]));
+    desk.told();
+    assert_eq!(desk.call(230, &first), Taken::Duplicate, "it may be the late twin of the first");
+    assert!(desk.told().is_empty());
+    assert_eq!(desk.call(400, &first), Taken::Accepted);
+    assert_eq!(desk.told(), [one("a", Change::Opened)]);
+    assert_eq!(desk.incidents()[0].resolved_at, None);
+}
+
+#[test]
+fn an_alert_of_a_clock_ahead_of_ours_ends_all_the_same() {
+    let desk = Desk::new();
+    desk.call(0, &call(&[firing("a", 90)]));
+    desk.call(60, &call(&[resolved("a", 90, 150)]));
+    assert_eq!(desk.incidents()[0].resolved_at, Some(moment(60)), "never later than now");
+}
+
+#[test]
 fn an_end_without_a_beginning_is_noted_and_not_told() {
     let desk = Desk::new();
     assert_eq!(desk.call(0, &call(&[resolved("a", -50, -5)])), Taken::Accepted);

@@ -188,7 +188,8 @@ impl Writing<'_> {
             parent: None,
             episode: Some(format!("incident/{}/{}", request.incident, earlier.len() + 1)),
             reason: &rule,
-            starts_at: Some(restored_at.map_or(request.starts_at, |until| until.max(request.starts_at))),
+            // An alert that we know is not too old for having lasted.
+            starts_at: Some(restored_at.map_or(request.starts_at, |_| request.at)),
             restore: &request.restore,
             limit: request.limit.as_deref(),
             told: None,
@@ -492,6 +493,27 @@ mod tests {
         ends(&store, 1, 320, Outcome::Unverified { status: None }, false);
         store.write(|writing| writing.incident_over(1, at(330))).unwrap();
         assert!(!ask(1, 3000).pending);
+    }
+
+    #[test]
+    fn an_alert_that_still_fires_after_the_channel_was_enabled_again_is_another_episode() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("monitor.db")).unwrap();
+        let ask = |second| {
+            let request = TripRequest { at: at(second), ..request(1, 0) };
+            store.write(|writing| writing.request_trip(&request)).unwrap()
+        };
+        let first = ask(0);
+        ends(&store, first.act, 1, Outcome::Done, true);
+        assert!(!ask(3000).fresh, "it holds the channel");
+        store
+            .write(|writing| writing.end_hold(first.act, at(7200), Hold::Restored, Step::Restored, "2h"))
+            .unwrap();
+        assert!(!ask(7230).fresh, "the alert may be about to end");
+        let second = ask(14_400);
+        assert!(second.fresh && second.pending && second.act != first.act);
+        let record = &store.acts_page(None, 1).unwrap()[0];
+        assert_eq!(record.starts_at, Some(at(14_400)), "it is not too old for having lasted");
     }
 
     #[test]

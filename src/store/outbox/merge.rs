@@ -127,6 +127,15 @@ mod tests {
     }
 
     #[test]
+    fn what_something_was_done_about_is_named_however_many_there_are() {
+        let acted = Told { act: Some(7), ..told("z", 9_999, Change::Opened, 5) };
+        let many = (0..600).map(|n| told(&format!("a{n}"), n, Change::Opened, 10)).collect();
+        let merged = merge(group(vec![acted]), group(many));
+        assert_eq!((merged.alerts.len(), merged.truncated), (500, 101));
+        assert_eq!(merged.alerts[0].act, Some(7));
+    }
+
+    #[test]
     fn what_exceeds_the_bound_is_counted() {
         let many = |from: i64| {
             (from..from + 400).map(|n| told(&format!("a{n}"), n, Change::Opened, 1)).collect::<Vec<_>>()
