@@ -276,7 +276,9 @@ impl Param {
                 example: "100",
                 schema: || {
                     let number = ObjectBuilder::new().schema_type(Type::Integer);
-                    number.minimum(Some(1)).maximum(Some(MAX_LIMIT)).build().into()
+                    let number = number.minimum(Some(1)).maximum(Some(MAX_LIMIT)).build();
+                    let empty = text().max_length(Some(0)).description(Some("the usual number")).build();
+                    AnyOfBuilder::new().item(number).item(empty).build().into()
                 },
             },
             Self::Cursor => &Declaration {
