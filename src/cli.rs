@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clock::Clock;
 use crate::config::{self, Config, Flags, Problem, Problems, Settings};
 use crate::deliveries::{self, Deliveries};
-use crate::{check, demo, health, lifecycle, render, telemetry};
+use crate::{backfill, check, demo, health, lifecycle, render, telemetry};
 
 /// Exit code of wrong usage or configuration.
 const WRONG_CONFIGURATION: u8 = 2;
@@ -42,6 +42,8 @@ enum Command {
         #[arg(long)]
         send: bool,
     },
+    /// Write the history of the log as OpenMetrics text, so that a new Prometheus has a past
+    Backfill(backfill::Arguments),
     /// Show what each target would get for a payload of Alertmanager or Grafana, and send nothing
     Render(render::Arguments),
     /// Ask a running monitor at LISTEN whether it lives; the container's health check
@@ -72,6 +74,7 @@ pub fn run() -> ExitCode {
             Command::Serve => serve(&cli.flags).await,
             Command::Demo => finish(demo::command::run(&cli.flags).await),
             Command::Deliveries(what) => deliveries::run(&cli.flags, &what),
+            Command::Backfill(arguments) => backfill::run(&cli.flags, &arguments).await,
             Command::Render(arguments) => render::run(&cli.flags, &arguments),
             Command::Health => health::run(&cli.flags),
             Command::Check { send } => check::run(&cli.flags, send).await,

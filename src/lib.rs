@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod http;
 
 pub mod app;
+pub mod backfill;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -139,6 +139,9 @@ def channels():
     ]
     last_error = [time("last_error.created_at", "Last failure", unit="dateTimeFromNow", width=140, links=[open_log()]),
                   hidden("last_error.id", "id")]
+    attempts = "sum by (channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (CHANNEL, CHANNEL)
+    good = "(sum by (channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (CHANNEL, attempts, attempts)
+    p95 = "histogram_quantile(0.95, sum by (channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % CHANNEL
     return board("tm-channels", "Channels & models", [
         row(4,
             stat("Channels enabled", 4, prom('sum(newapi_channel_status{%s,status="enabled"})' % CHANNEL, instant=True),
@@ -164,10 +167,10 @@ def channels():
             *last_error,
         ], "Every channel with its figures in the time range. The filters above do not apply. A click on the last failure opens its row.", WINDOW)),
         row(9,
-            series("Share of good answers by channel", 12, prom("channel:newapi_successes:ratio_rate5m{%s}" % CHANNEL, "{{channel_name}}"),
-                   "Answers without a broken stream, of all attempts in five minutes. A dip tells which channel fails and since when.", "percentunit", step="1m", calcs=("lastNotNull", "mean")),
-            series("Duration p95 by channel", 12, prom("channel:newapi_request_duration_seconds:p95_5m{%s}" % CHANNEL, "{{channel_name}}"),
-                   "95 % of the requests that were not retried took no longer, over five minutes.", "s", step="1m", calcs=("lastNotNull", "mean"))),
+            series("Share of good answers by channel", 12, prom(good, "{{channel_name}}"),
+                   "Answers without a broken stream, of all attempts. A dip tells which channel fails and since when.", "percentunit", step="5m", calcs=("lastNotNull", "mean")),
+            series("Duration p95 by channel", 12, prom(p95, "{{channel_name}}"),
+                   "95 % of the requests that were not retried took no longer.", "s", step="5m", calcs=("lastNotNull", "mean"))),
         row(9,
             series("Failed attempts by status", 12, prom("sum by (status_code, error_type) (increase(newapi_errors_total{%s}[$__rate_interval]))" % FILTER, "{{status_code}} {{error_type}}"),
                    "Failed attempts in each step. 429: the provider limits the rate. 401 and 403: the key is bad. 5xx: the provider fails.", bars=True, step="5m", calcs=("max", "mean")),
@@ -200,6 +203,7 @@ def curves(family):
 
 def performance():
     speed = "sum by (model) (rate(newapi_output_tokens_total{%s}[$__rate_interval])) / (sum by (model) (rate(newapi_request_duration_seconds_sum{%s}[$__rate_interval])) > 0)" % (FILTER, FILTER)
+    p95 = "histogram_quantile(0.95, sum by (model, le) (rate(newapi_request_duration_seconds_bucket{%s}[$__rate_interval]))) >= 0" % FILTER
     slow = "sum by (model) (increase(newapi_slow_requests_total{0}[$__rate_interval])) / (sum by (model) (increase(newapi_requests_total{0}[$__rate_interval])) > 0)".format("{%s}" % FILTER)
     return board("tm-performance", "Performance", [
         row(4,
@@ -210,15 +214,15 @@ def performance():
             change("First token p95", 4, "time_to_first_token_p95_seconds", "s", "95 % of the streamed requests began to answer within this time.", FILTERS, "more", 2),
             change("Share of slow requests", 4, "slow_share", "percentunit", "Requests that took longer than SLOW_REQUEST_THRESHOLD, 5 s if not set.", FILTERS, "more", 1)),
         row(10,
-            series("Duration: a dot is one request", 12, curves("request_duration_seconds"), "Percentiles and average over time. Hover a dot and press Open log to see that request.", "s", step="1m", legend="bottom", calcs=("lastNotNull", "max"), overrides=percentiles()),
+            series("Duration: a dot is one request", 12, curves("request_duration_seconds"), "Percentiles and average over time. Hover a dot and press Open log to see that request.", "s", step="2m", legend="bottom", calcs=("lastNotNull", "max"), overrides=percentiles()),
             heatmap("Distribution of durations", 12, "sum by (le) (increase(newapi_request_duration_seconds_bucket{%s}[$__rate_interval]))" % FILTER, "How many requests took how long. Two bands are two kinds of requests; a band that climbs is a channel that slows down.")),
         row(16, table("Top 20 slow requests, over 5 s in red", 24, "/slow-requests", "items", log_columns(),
                       "The slowest of the time range. Click a duration or a request for its detail.", FILTERS | {"limit": "20"})),
         row(9,
-            series("Time to first token", 12, curves("time_to_first_token_seconds"), "Of streamed requests. If it grows and the speed stays, the provider queues.", "s", step="1m", legend="bottom", calcs=("lastNotNull", "max"), overrides=percentiles()),
+            series("Time to first token", 12, curves("time_to_first_token_seconds"), "Of streamed requests. If it grows and the speed stays, the provider queues.", "s", step="2m", legend="bottom", calcs=("lastNotNull", "max"), overrides=percentiles()),
             series("Output tokens per second by model", 12, prom(speed, "{{model}}"), "Output tokens for each second that requests took, the wait for the first token included.", "short", step="5m", calcs=("mean", "max"))),
         row(9,
-            series("Duration p95 by model", 12, prom('model:newapi_request_duration_seconds:p95_5m{model=~"$model"}', "{{model}}"), "Over five minutes, on all channels: the filter for channels does not apply.", "s", step="1m", calcs=("lastNotNull", "max")),
+            series("Duration p95 by model", 12, prom(p95, "{{model}}"), "95 % of the requests took no longer.", "s", step="5m", calcs=("lastNotNull", "max")),
             series("Share of slow requests by model", 12, prom(slow, "{{model}}"), "Requests over SLOW_REQUEST_THRESHOLD, of all answered requests.", "percentunit", step="5m", calcs=("mean", "max"))),
     ], [channel_variable(), model_variable()], annotations=[incidents_annotation()])
 

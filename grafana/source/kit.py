@@ -380,7 +380,7 @@ def heatmap(title, w, expr, description):
         "rowsFrame": {"layout": "auto"},
         "exemplars": {"color": "rgba(255,0,255,0.7)"},
     }
-    return panel("heatmap", title, w, prom(expr, "{{le}}", heatmap=True), description, {"unit": "short"}, (), options)
+    return panel("heatmap", title, w, prom(expr, "{{le}}", heatmap=True), description, {"unit": "short"}, (), options, interval="5m")
 
 
 def table_options(paging=False):

@@ -63,6 +63,60 @@ fn describe(family: Family) -> (&'static str, &'static str) {
     }
 }
 
+/// Name and kind of a traffic family, as OpenMetrics writes them.
+pub(crate) fn metric_name(family: Family) -> (&'static str, &'static str) {
+    let (name, _) = describe(family);
+    (name, if family.bounds().is_empty() { "counter" } else { "histogram" })
+}
+
+/// The labels of a label set as a line of text has them, without braces; `more` are further ones.
+pub(crate) fn label_text<'a>(
+    key: &Key,
+    channel_name: impl Fn(ChannelId) -> &'a str,
+    extra: &[&'static str],
+    more: &[(&'static str, String)],
+) -> String {
+    let labels = key_labels(key, channel_name, extra);
+    text_of(labels.iter().chain(more).enumerate().map(|(at, label)| (at == 0, label)))
+}
+
+/// The labels that a cell has besides, each with a comma before it.
+pub(crate) fn leaf_text(leaf: Leaf) -> String {
+    text_of(leaf_labels(leaf).iter().map(|label| (false, label)))
+}
+
+/// Each label, with a comma before it unless it is the first.
+fn text_of<'a>(labels: impl Iterator<Item = (bool, &'a (&'static str, String))>) -> String {
+    let mut text = String::new();
+    for (first, (name, value)) in labels {
+        if !first {
+            text.push(',');
+        }
+        text.push_str(name);
+        text.push_str("=\"");
+        for character in value.chars() {
+            match character {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                other => text.push(other),
+            }
+        }
+        text.push('"');
+    }
+    text
+}
+
+fn key_labels<'a>(key: &Key, channel_name: impl Fn(ChannelId) -> &'a str, extra: &[&'static str]) -> Labels {
+    let (id, name) = match key.channel_id {
+        Some(id) => (id.to_string(), channel_name(id).to_owned()),
+        None => (OTHER.to_owned(), OTHER.to_owned()),
+    };
+    let mut labels = vec![("channel_id", id), ("channel_name", name), ("model", key.model.clone())];
+    labels.extend(extra.iter().copied().zip(key.extra.iter().cloned()));
+    labels
+}
+
 /// The `family` label of metrics about metrics.
 fn family_label(family: Family) -> String {
     let (name, _) = describe(family);
@@ -123,15 +177,7 @@ impl Collector {
     }
 
     fn labels(&self, key: &Key) -> Labels {
-        let mut labels = match key.channel_id {
-            Some(id) => {
-                vec![("channel_id", id.to_string()), ("channel_name", self.facts.channel_name(id).to_owned())]
-            }
-            None => vec![("channel_id", OTHER.to_owned()), ("channel_name", OTHER.to_owned())],
-        };
-        labels.push(("model", key.model.clone()));
-        labels.extend(self.extra_labels.iter().copied().zip(key.extra.iter().cloned()));
-        labels
+        key_labels(key, |id| self.facts.channel_name(id), &self.extra_labels)
     }
 
     fn traffic(&self, usage: &Usage, encoder: &mut DescriptorEncoder) -> Encoded {

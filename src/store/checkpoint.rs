@@ -202,6 +202,22 @@ impl Store {
         Ok(())
     }
 
+    /// Where the log was counted to; None before the first commit.
+    ///
+    /// # Errors
+    /// If the file cannot be read or the value is not sound.
+    pub fn position(&self) -> Result<Option<Position>, StoreError> {
+        position(&self.connection())
+    }
+
+    /// How many label sets are counted.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn label_sets(&self) -> Result<i64, StoreError> {
+        Ok(self.connection().query_row("SELECT count(*) FROM series", [], |row| row.get(0))?)
+    }
+
     /// The last known name of every channel.
     ///
     /// # Errors

@@ -210,6 +210,11 @@ impl Usage {
         self.series.get(key).map(Arc::as_ref)
     }
 
+    /// One label set, to be kept as it is now.
+    pub fn shared(&self, key: &Key) -> Option<Arc<Series>> {
+        self.series.get(key).cloned()
+    }
+
     /// Label sets of a family, not counting `_other`.
     pub fn size(&self, family: Family) -> usize {
         self.sizes[family.index()]

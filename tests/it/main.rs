@@ -4,6 +4,7 @@ mod alarms;
 mod api;
 mod appearing;
 mod architecture;
+mod backfill;
 mod breaker;
 mod crash;
 mod dashboards;

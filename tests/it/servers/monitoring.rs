@@ -34,6 +34,18 @@ impl Prometheus {
         Self::start_in(folder, port, config, &[])
     }
 
+    /// The same, after promtool has made blocks of a file of OpenMetrics text.
+    pub fn start_with_history(history: &Path, config: &str) -> Self {
+        let folder = process::new_folder("prometheus-");
+        let output = std::process::Command::new(process::find_program("promtool"))
+            .args(["tsdb", "create-blocks-from", "--max-block-duration=54h", "openmetrics"])
+            .args([history, &folder.path().join("data")])
+            .output()
+            .expect("promtool runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Self::start_in(folder, process::free_port(), config, &["--storage.tsdb.retention.time=30d"])
+    }
+
     fn start_in(folder: TempDir, port: u16, config: &str, extra_flags: &[&str]) -> Self {
         let file = folder.path().join("prometheus.yml");
         fs::write(&file, config).expect("writing the configuration");

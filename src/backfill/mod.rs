@@ -1,0 +1,316 @@
+//! `token-monitor backfill`: the history of the log as OpenMetrics text, so that boards have a past on the first day.
+//!
+//! The log is read once, in the order of its ids, and counted by the same rules from the same row as the monitor counts it
+//! ([`Usage`]). Whenever the time of the rows passes a [`steps`] boundary, what was counted by then is written
+//! ([`samples`]). So the last sample equals what the live counters show at that moment, and they go on from it.
+
+mod samples;
+mod steps;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::mpsc;
+
+use crate::cli;
+use crate::clock::Clock;
+use crate::config::{Config, Flags, Settings};
+use crate::newapi::dsn::Engine;
+use crate::newapi::logs::{Logs, RawLogs, Spare};
+use crate::newapi::{Database, Directory, LogReader, ReadError};
+use crate::store::{Position, Store};
+use crate::usage::{Context, Rules, Usage};
+use samples::{Samples, Target};
+use steps::{Moments, Steps};
+
+/// Rows of one read, as the tailer reads them.
+const BATCH_ROWS: u32 = 500;
+const BATCH_ROWS_OF_SERVER: u32 = 2_000;
+
+/// Batches that wait to be counted.
+const QUEUED_BATCHES: usize = 2;
+
+/// How often a read that failed is tried again, and the first pause.
+const TRIES: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// What a label set takes in the file at each step, in bytes: a hundred lines or so.
+const BYTES_PER_STEP: i64 = 18_000;
+
+/// Label sets that are expected if no monitor has counted them yet.
+const USUAL_LABEL_SETS: i64 = 100;
+
+/// Progress is told this often.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// What to write.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// The file to write. It appears when it is complete; an older one is replaced
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Prometheus' job_name for the monitor
+    #[arg(long, value_name = "NAME", default_value = "token-monitor")]
+    job: String,
+    /// The monitor's target in Prometheus' configuration: the live series must have the same label
+    #[arg(long, value_name = "HOST:PORT", default_value = "monitor-server:3002")]
+    instance: String,
+    /// About how large the file may become: if there is more history, its oldest part is left out
+    #[arg(long, value_name = "GB", default_value_t = 8)]
+    max_gigabytes: u32,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Written {
+    rows: u64,
+    samples: u64,
+    bytes: u64,
+}
+
+/// Writes it. Exit 0 if the file is complete, 1 if not, 2 for a wrong configuration.
+pub async fn run(flags: &Flags, arguments: &Arguments) -> ExitCode {
+    let config = match Settings::from_flags(flags).and_then(|settings| Config::resolve(&settings)) {
+        Ok(config) => config,
+        Err(problems) => return cli::refuse(&problems),
+    };
+    match write(config, arguments).await {
+        Ok(written) => {
+            let Written { rows, samples, bytes } = written;
+            let file = arguments.output.display();
+            let size = bytes.div_ceil(1_000_000);
+            // Whoever reads may have seen enough.
+            let _ = writeln!(
+                std::io::stdout(),
+                "{file}: {samples} samples of {rows} rows, {size} MB\n\
+                 to load it into a Prometheus that has not recorded the monitor yet, while it is stopped:\n  \
+                 promtool tsdb create-blocks-from --max-block-duration=54h openmetrics {file} DATA_FOLDER_OF_PROMETHEUS"
+            );
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("token-monitor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written> {
+    let clock = Clock::system();
+    let main = Database::new(&config.database);
+    let log = config.log_database.as_ref().map_or_else(|| main.clone(), Database::new);
+    let directory = Directory::read(&main).await?;
+    let reader = LogReader::discover(log.clone()).await?;
+
+    // Where the monitor began, if it did: from there its counters count.
+    let monitor = beside(&config.monitor_database)?;
+    let planned = clock.unix().saturating_sub(i64::try_from(config.tail.history.as_secs())?).max(1);
+    let known = monitor.as_ref().map(|known| known.position.history_from).filter(|from| *from > 0);
+    let label_sets = monitor.as_ref().map_or(USUAL_LABEL_SETS, |known| known.label_sets.max(1));
+    let bytes = i64::from(arguments.max_gigabytes).saturating_mul(1_000_000_000);
+    let mut target =
+        Target { job: arguments.job.clone(), instance: arguments.instance.clone(), ..Target::default() };
+    if let Some(known) = monitor {
+        target.channel_names = known.names;
+    }
+    target.channel_names.extend(directory.channels.iter().map(|(id, channel)| (*id, channel.name.clone())));
+    let history_from = known.unwrap_or(planned);
+    let steps = Steps::new(clock.unix(), history_from, bytes / (label_sets * BYTES_PER_STEP));
+    let since = steps.since();
+    let first = reader.first_id_since(history_from).await?;
+    let last = reader.last_id().await?.unwrap_or(0);
+    let first = first.unwrap_or(last.saturating_add(1));
+    let shown = jiff::Timestamp::from_second(since).map(|at| at.to_string()).unwrap_or_default();
+    let log_address = log.address();
+    tracing::info!(
+        log = log_address,
+        first_id = first,
+        last_id = last,
+        since = shown,
+        "writing the history of the log"
+    );
+
+    let partial = partial(&arguments.output);
+    let file = File::create(&partial).with_context(|| format!("{} cannot be written", partial.display()))?;
+    let counting = Counting {
+        usage: Usage::default().into_successor(),
+        rules: config.rules.clone(),
+        directory,
+        history_from,
+        moments: Moments::default(),
+        steps,
+        samples: Samples::new(BufWriter::with_capacity(1 << 20, file), target, &config.rules),
+        clock,
+        rows: 0,
+    };
+    let done = follow(&reader, counting, first, last).await;
+    main.close().await;
+    log.close().await;
+    let written = done.and_then(|written| {
+        std::fs::rename(&partial, &arguments.output)
+            .with_context(|| format!("{} cannot be written", arguments.output.display()))?;
+        Ok(written)
+    });
+    if written.is_err() {
+        // Half a history is none; what is wrong with it is told already.
+        let _ = std::fs::remove_file(&partial);
+    }
+    written
+}
+
+fn partial(output: &Path) -> PathBuf {
+    let mut name = output.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+type Names = std::collections::BTreeMap<crate::record::ChannelId, String>;
+
+/// What a monitor has counted.
+struct Monitor {
+    position: Position,
+    names: Names,
+    label_sets: i64,
+}
+
+/// The monitor on this configuration, whether it runs or not; nothing if it never ran.
+fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let store = Store::open_beside(path)?;
+    let Some(position) = store.position()? else { return Ok(None) };
+    Ok(Some(Monitor { position, names: store.channel_names()?, label_sets: store.label_sets()? }))
+}
+
+/// Reads to the end of the log, while another thread counts and writes.
+async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
+    let limit = if reader.database().engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER };
+    let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
+    let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
+    let work = tokio::task::spawn_blocking(move || {
+        let mut counting = counting;
+        while let Some(batch) = batches.blocking_recv() {
+            let batch = batch.parse();
+            counting.count(&batch)?;
+            // If there are enough, this one goes.
+            let _ = give_back.try_send(batch.into_spare());
+        }
+        anyhow::Ok(counting)
+    });
+    let (mut next, mut reported, mut rows) = (first, Instant::now(), 0_u64);
+    let read = loop {
+        let batch = match patiently(reader, next, limit, &mut spares).await {
+            Ok(batch) => batch,
+            Err(error) => break Err(error),
+        };
+        let (at_end, read_to) = (batch.at_end, batch.last_id());
+        rows += batch.len() as u64;
+        // Closed only when counting failed, which is told below.
+        if sender.send(batch).await.is_err() {
+            break Ok(());
+        }
+        let Some(read_to) = read_to.filter(|id| !at_end && *id < i64::MAX) else { break Ok(()) };
+        next = read_to + 1;
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
+            #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+            let percent = (read_to - first) as f64 / (last - first).max(1) as f64 * 100.0;
+            tracing::info!(
+                rows,
+                last_id = read_to,
+                percent = format!("{:.0}", percent.min(100.0)),
+                "writing"
+            );
+        }
+    };
+    drop(sender);
+    let counting = work.await??;
+    read?;
+    tokio::task::spawn_blocking(move || counting.finish()).await?
+}
+
+/// Reads, and waits for a database that is away for a moment.
+async fn patiently(
+    reader: &LogReader,
+    next: i64,
+    limit: u32,
+    spares: &mut mpsc::Receiver<Spare>,
+) -> Result<RawLogs, ReadError> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match reader.from_id(next, limit, spares.try_recv().unwrap_or_default()).await {
+            Ok(batch) => return Ok(batch),
+            Err(error) => {
+                tracing::warn!(reason = error.reason.as_str(), "the log cannot be read: {error}");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        }
+    }
+    reader.from_id(next, limit, Spare::default()).await
+}
+
+/// Counts rows and writes what they come to.
+struct Counting {
+    usage: Usage,
+    rules: Rules,
+    directory: Directory,
+    history_from: i64,
+    moments: Moments,
+    steps: Steps,
+    samples: Samples<BufWriter<File>>,
+    clock: Clock,
+    rows: u64,
+}
+
+impl Counting {
+    /// Writes every moment that lies before `moment`.
+    fn pass(&mut self, moment: i64) -> anyhow::Result<()> {
+        if self.steps.begins(moment) {
+            self.samples.adopt(&mut self.usage);
+        }
+        loop {
+            let calm = self.samples.is_calm() && self.usage.changes().series.is_empty();
+            let Some(step) = self.steps.passed(moment, calm) else { return Ok(()) };
+            self.samples.write(&mut self.usage, step)?;
+        }
+    }
+
+    fn count(&mut self, batch: &Logs) -> anyhow::Result<()> {
+        let times: Vec<i64> = batch.iter().map(|log| log.record.created_at).collect();
+        let latest = self.clock.unix();
+        for (at, log) in batch.iter().enumerate() {
+            if log.record.created_at < self.history_from {
+                continue;
+            }
+            let moment = self.moments.of(&times[at..], latest);
+            self.pass(moment)?;
+            let context = Context {
+                rules: &self.rules,
+                quota_per_unit: self.directory.quota_per_unit,
+                offered_models: &self.directory.models,
+                live: false,
+                exemplars_since: i64::MAX,
+            };
+            self.usage.observe_as(log.class, &log.record, &context);
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    /// Writes what was counted in the end, of every series: the live counters go on from there.
+    fn finish(mut self) -> anyhow::Result<Written> {
+        let now = self.clock.unix();
+        self.pass(now)?;
+        if self.rows == 0 {
+            bail!("the log has no rows within HISTORY, so there is no history to write");
+        }
+        let (samples, bytes) = self.samples.finish(&mut self.usage, self.steps.last(now))?;
+        Ok(Written { rows: self.rows, samples, bytes })
+    }
+}

@@ -1,0 +1,231 @@
+//! History as `backfill` writes it, loaded by the real promtool into the real Prometheus, which then scrapes the monitor.
+
+use std::path::PathBuf;
+
+use crate::schema::{LogRow, Version};
+use crate::servers::{Database, Engine, Prometheus};
+use crate::support::{Folder, Monitor, command, eventually, flags, now};
+
+/// An opening quote, a backslash and a line break: what a label must escape.
+const ODD: &str = "we\"ird\\n \\ mo\ndel";
+
+/// A log whose quota is worth so much: new-api's own 500,000 to the dollar.
+const QUOTA_PER_USD: f64 = 500_000.0;
+
+/// Rows of three days up to `end`: one label set that never rests, one that works a few minutes a day, one that
+/// appears in the middle, failures, a refund, and a gateway whose clock is an hour ahead.
+fn history(end: i64) -> Vec<LogRow> {
+    let mut rows = Vec::new();
+    let begin = end - 3 * 24 * 3600;
+    for (number, at) in (0_i64..).zip((begin..end).step_by(90)) {
+        let usual = LogRow {
+            created_at: at,
+            use_time: 1 + number % 70,
+            quota: 1000 + number % 7,
+            is_stream: true,
+            other: Some(r#"{"frt":820,"cache_tokens":30}"#.to_owned()),
+            ..LogRow::default()
+        };
+        if number % 960 < 6 {
+            rows.push(LogRow { model_name: ODD.to_owned(), ..usual.clone() });
+        }
+        if at > end - 30 * 3600 {
+            rows.push(LogRow { model_name: "newer".to_owned(), channel_id: 2, ..usual.clone() });
+        }
+        if number % 50 == 0 {
+            let other = r#"{"status_code":429,"error_type":"openai_error"}"#.to_owned();
+            rows.push(LogRow { kind: 5, other: Some(other), ..usual.clone() });
+            rows.push(LogRow { kind: 6, quota: 10, other: None, ..usual.clone() });
+        }
+        if number % 3 == 0 && at < end - 7200 {
+            rows.push(LogRow { created_at: at + 3600, username: "ahead".to_owned(), ..usual.clone() });
+        }
+        rows.push(usual);
+    }
+    rows
+}
+
+/// The monitor, its history as a file, and a Prometheus that has loaded it and scrapes the monitor.
+struct Scene {
+    database: Database,
+    _monitor: Monitor,
+    prometheus: Prometheus,
+    /// The last second of the file.
+    seam: i64,
+    _folder: Folder,
+}
+
+impl Scene {
+    async fn play() -> Self {
+        let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+        database
+            .exec(
+                "INSERT INTO channels (id, type, `key`, status, name, models, `group`) VALUES \
+                   (1, 1, '', 1, 'one', 'gpt-4o', 'default'), (2, 1, '', 1, 'two', 'newer', 'default')",
+            )
+            .await;
+        database.insert_logs(&history(now())).await;
+        let flags = flags(&database.url, &folder.path());
+        let monitor = Monitor::ready(&flags).await;
+        let file = folder.path().join("history.om");
+        let output = command(&flags)
+            .args(["backfill", "--instance", &monitor.address.to_string(), "--output"])
+            .arg(&file)
+            .output()
+            .expect("it runs");
+        let (said, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}{errors}");
+        assert!(said.contains("promtool tsdb create-blocks-from"), "{said}");
+        let seam = last_second(&file);
+        let config = format!(
+            "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
+             scrape_configs:\n- job_name: token-monitor\n  static_configs: [{{targets: ['{}']}}]\n",
+            monitor.address
+        );
+        let prometheus = Prometheus::start_with_history(&file, &config);
+        let scene = Self { database, _monitor: monitor, prometheus, seam, _folder: folder };
+        eventually("two scrapes", async || scene.ask("count_over_time(newapi_up[1m])").await >= 2.0).await;
+        scene
+    }
+
+    /// The only sample of a query; 0 if there is none.
+    async fn ask(&self, promql: &str) -> f64 {
+        let result = self.prometheus.query(promql).await;
+        let samples = result.as_array().expect("samples");
+        assert!(samples.len() <= 1, "{promql}: {result}");
+        samples
+            .first()
+            .map_or(0.0, |sample| sample["value"][1].as_str().expect("a value").parse().expect("a number"))
+    }
+
+    /// The sum of a column of consumption rows between two times, the second included.
+    async fn sql(&self, column: &str, from: i64, to: i64, condition: &str) -> f64 {
+        let query = format!(
+            "SELECT COALESCE(SUM({column}), 0) FROM logs \
+             WHERE type = 2 AND created_at > {from} AND created_at <= {to} AND {condition}"
+        );
+        self.database.query_i64(&query).await as f64
+    }
+}
+
+fn last_second(file: &PathBuf) -> i64 {
+    let text = std::fs::read_to_string(file).expect("the file");
+    assert!(text.ends_with("\n# EOF\n"), "it has an end");
+    let times = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit(' ').next());
+    times.filter_map(|at| at?.parse().ok()).max().expect("samples")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
+    let scene = Scene::play().await;
+    let live = LogRow { created_at: now(), quota: 2000, ..LogRow::default() };
+    scene.database.insert_logs(&vec![live; 40]).await;
+    let all = scene.sql("1", 0, i64::MAX, "TRUE").await;
+    eventually("the new rows are scraped", async || scene.ask("sum(newapi_requests_total)").await >= all)
+        .await;
+    let Scene { seam, .. } = scene;
+
+    // Live series are the same series: the same labels, every family, and no count that falls.
+    for name in [
+        "newapi_requests_total",
+        "newapi_errors_total",
+        "newapi_input_tokens_total",
+        "newapi_cost_usd_total",
+        "newapi_cost_refunded_usd_total",
+        "newapi_request_duration_seconds_bucket",
+        "newapi_request_duration_seconds_sum",
+        "newapi_time_to_first_token_seconds_count",
+        "newapi_slow_requests_total",
+    ] {
+        let ever = scene.ask(&format!("count(last_over_time({name}[4d]))")).await;
+        let now = scene.ask(&format!("count({name})")).await;
+        assert!(ever > 0.0 && ever == now, "{name}: {ever} series ever, {now} now");
+        assert_eq!(scene.ask(&format!("sum(resets({name}[4d]))")).await, 0.0, "{name}");
+    }
+
+    // Over the seam nothing is lost, nothing is twice.
+    let grown = scene.ask(&format!("sum(newapi_requests_total) - sum(newapi_requests_total @ {seam})")).await;
+    assert_eq!(grown, 40.0);
+    let cost = format!("sum(newapi_cost_usd_total) - sum(newapi_cost_usd_total @ {seam})");
+    assert!((scene.ask(&cost).await - 40.0 * 2000.0 / QUOTA_PER_USD).abs() < 1e-9);
+
+    // Windows of the past, at each step's length, say what the log says, but for what extrapolation adds: half a
+    // sample's distance at either end.
+    for (hours_ago, window) in [(0, 3600), (5, 3600), (20, 3600), (40, 7200), (60, 7200)] {
+        let to = (now() - hours_ago * 3600) / 300 * 300;
+        for (model, selector) in [("gpt-4o", "model = 'gpt-4o'"), ("newer", "model_name = 'newer'")] {
+            let condition = selector.replace("model =", "model_name =");
+            // Rows of the clock that is ahead happened an hour before.
+            let usual = format!("{condition} AND username <> 'ahead'");
+            let ahead = format!("{condition} AND username = 'ahead'");
+            for (metric, column) in [("newapi_requests_total", "1"), ("newapi_quota_consumed_total", "quota")]
+            {
+                let expected = scene.sql(column, to - window, to, &usual).await
+                    + scene.sql(column, to - window + 3600, to + 3600, &ahead).await;
+                let promql =
+                    format!("sum(increase({metric}{{model=\"{model}\"}}[{window}s] @ {to})) or vector(0)");
+                let found = scene.ask(&promql).await;
+                assert!(
+                    (found - expected).abs() <= expected * 0.1 + 0.5,
+                    "{model}, {hours_ago} h ago: {metric} {found}, the log says {expected}"
+                );
+            }
+        }
+    }
+
+    // What works for a few minutes a day is counted in full, and its first request too.
+    let odd =
+        scene.sql("1", 0, i64::MAX, &format!("model_name = {}", scene.database.engine.literal(ODD))).await;
+    let found = scene.ask("sum(increase(newapi_requests_total{model=~\"(?s)we.*\"}[4d]))").await;
+    assert!(odd >= 18.0 && (found - odd).abs() / odd < 0.1, "{found} of {odd}");
+}
+
+#[tokio::test]
+async fn a_history_that_cannot_be_written_leaves_no_file_behind() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    let flags = flags(&database.url, &folder.path());
+    let file = folder.path().join("history.om");
+    std::fs::write(&file, "an older one").expect("writing");
+    let run = |to: &std::path::Path| {
+        command(&flags).args(["backfill", "--output"]).arg(to).output().expect("it runs")
+    };
+    let output = run(&file);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("the log has no rows within HISTORY"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).expect("the older one"), "an older one");
+
+    let nowhere = folder.path().join("nowhere/history.om");
+    let output = run(&nowhere);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("nowhere/history.om") && said.contains("cannot be written"), "{said}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").flatten().collect();
+    assert!(left.iter().all(|file| !file.file_name().to_string_lossy().ends_with(".partial")), "{left:?}");
+}
+
+/// Its first lines are read by people and tools.
+#[tokio::test]
+async fn without_a_monitor_the_history_is_that_of_history() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    let row = |age: i64| LogRow { created_at: now() - age, ..LogRow::default() };
+    database.insert_logs(&[row(90_000), row(4000), row(3000), row(10)]).await;
+    let mut flags = flags(&database.url, &folder.path());
+    flags.history = Some("1d".to_owned());
+    let file = folder.path().join("history.om");
+    let output = command(&flags).args(["backfill", "--output"]).arg(&file).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert!(text.starts_with("# TYPE newapi_requests counter\n"), "{text:.200}");
+    let requests: Vec<&str> =
+        text.lines().filter(|line| line.starts_with("newapi_requests_total{")).collect();
+    let value =
+        |line: &str| line.split("} ").nth(1).and_then(|rest| rest.split(' ').next()).map(str::to_owned);
+    let mut values: Vec<Option<String>> = requests.iter().map(|line| value(line)).collect();
+    values.dedup();
+    assert_eq!(values.into_iter().flatten().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+    for label in ["instance=\"monitor-server:3002\"", "job=\"token-monitor\"", "outcome=\""] {
+        assert!(requests[0].contains(label), "{}", requests[0]);
+    }
+}
