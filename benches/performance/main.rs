@@ -3,6 +3,7 @@
 
 mod alerting;
 mod api;
+mod backfill;
 mod client;
 mod data;
 mod limits;
@@ -50,6 +51,10 @@ async fn run() -> anyhow::Result<()> {
             eprintln!("{engine}: limits");
             table.extend(limits::measure(&big, &folder)?);
         }
+        if parts.of_engine("backfill") {
+            eprintln!("{engine}: writing the history");
+            table.extend(backfill::measure(&big, &folder)?);
+        }
         if parts.of_engine("follow") {
             let small = Table::fill(engine, &folder, "small", SMALL)?;
             eprintln!("{engine}: catching up");
@@ -87,7 +92,7 @@ struct Parts(Vec<String>);
 impl Parts {
     const ENGINES: [&str; 3] = ["sqlite", "mariadb", "postgresql"];
     /// What is measured on each engine.
-    const OF_ENGINES: [&str; 3] = ["follow", "api", "limits"];
+    const OF_ENGINES: [&str; 4] = ["follow", "api", "limits", "backfill"];
     const OTHERS: [&str; 4] = ["scrape", "freshness", "alerting", "idle"];
 
     fn from_env() -> anyhow::Result<Self> {

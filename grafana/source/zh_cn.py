@@ -257,6 +257,7 @@ WORDS = {
     "What this log can tell": "日志可提供的信息",
     # Descriptions.
     "100 rows a page. Click a duration or a request for its detail; over 5 s is red.": "每页 100 行。点击耗时或请求查看详情；超过 5 秒标红。",
+    "95 % of the requests took no longer.": "有 95 % 的请求不超过此耗时。",
     "95 % of the requests that were not retried took no longer.": "未重试的请求中有 95 % 不超过此耗时。",
     "95 % of the requests took no longer. Orange: a fifth more than before. Red: twice as much.": "95 % 的请求不超过此耗时。橙色：比上一周期多五分之一；红色：翻倍。",
     "95 % of the streamed requests began to answer within this time.": "95 % 的流式请求在此时间内开始返回。",

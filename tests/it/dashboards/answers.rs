@@ -158,8 +158,7 @@ fn route<'a>(document: &'a Value, url: &str) -> Option<(&'a Value, Vec<&'a str>)
 fn undocumented(document: &Value, query: &Value) -> Vec<String> {
     let url = text(&query["url"]);
     let Some((schema, parameters)) = route(document, url) else {
-        let planned = MAY_BE_EMPTY.contains(&url);
-        return if planned { Vec::new() } else { vec![format!("there is no route {url}")] };
+        return vec![format!("there is no route {url}")];
     };
     let sent = list(&query["url_options"]["params"]).iter().map(|pair| text(&pair["key"]));
     let mut wrong: Vec<String> =
@@ -184,9 +183,6 @@ async fn unanswered(api: &Api, values: &Values, place: &str, query: &Value) -> V
     let (url, root) = (text(&query["url"]), text(&query["root_selector"]));
     let address = values.address(query);
     let answer = api.ask(&address).await;
-    if MAY_BE_EMPTY.contains(&url) && answer.status == 404 {
-        return Vec::new();
-    }
     if answer.status != 200 {
         return vec![format!("{place}: {address}: {}", answer.text)];
     }
