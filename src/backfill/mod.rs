@@ -44,6 +44,16 @@ const BYTES_PER_STEP: i64 = 18_000;
 /// Label sets that are expected if no monitor has counted them yet.
 const USUAL_LABEL_SETS: i64 = 100;
 
+/// The log has more label sets than thought, so that the file would become too large.
+#[derive(Debug, thiserror::Error)]
+#[error("the file would become larger than --max-megabytes allows")]
+struct TooLarge {
+    label_sets: i64,
+}
+
+/// How often it is begun again with fewer samples.
+const MOST_TRIES: u32 = 5;
+
 /// Progress is told this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,8 +70,8 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST:PORT", default_value = "monitor-server:3002")]
     instance: String,
     /// About how large the file may become: if there is more history, its oldest part is left out
-    #[arg(long, value_name = "GB", default_value_t = 8)]
-    max_gigabytes: u32,
+    #[arg(long, value_name = "MB", default_value_t = 8000)]
+    max_megabytes: u32,
 }
 
 /// What was written.
@@ -74,7 +84,9 @@ struct Written {
 
 /// Writes it. Exit 0 if the file is complete, 1 if not, 2 for a wrong configuration.
 pub async fn run(flags: &Flags, arguments: &Arguments) -> ExitCode {
-    let config = match Settings::from_flags(flags).and_then(|settings| Config::resolve(&settings)) {
+    // Nothing is served here, so nothing has to be guarded.
+    let flags = Flags { listen: Some("127.0.0.1:0".to_owned()), ..flags.clone() };
+    let config = match Settings::from_flags(&flags).and_then(|settings| Config::resolve(&settings)) {
         Ok(config) => config,
         Err(problems) => return cli::refuse(&problems),
     };
@@ -111,7 +123,7 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let planned = clock.unix().saturating_sub(i64::try_from(config.tail.history.as_secs())?).max(1);
     let known = monitor.as_ref().map(|known| known.position.history_from).filter(|from| *from > 0);
     let label_sets = monitor.as_ref().map_or(USUAL_LABEL_SETS, |known| known.label_sets.max(1));
-    let bytes = i64::from(arguments.max_gigabytes).saturating_mul(1_000_000_000);
+    let max_bytes = u64::from(arguments.max_megabytes).saturating_mul(1_000_000);
     let mut target =
         Target { job: arguments.job.clone(), instance: arguments.instance.clone(), ..Target::default() };
     if let Some(known) = monitor {
@@ -119,35 +131,13 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     }
     target.channel_names.extend(directory.channels.iter().map(|(id, channel)| (*id, channel.name.clone())));
     let history_from = known.unwrap_or(planned);
-    let steps = Steps::new(clock.unix(), history_from, bytes / (label_sets * BYTES_PER_STEP));
-    let since = steps.since();
     let first = reader.first_id_since(history_from).await?;
     let last = reader.last_id().await?.unwrap_or(0);
     let first = first.unwrap_or(last.saturating_add(1));
-    let shown = jiff::Timestamp::from_second(since).map(|at| at.to_string()).unwrap_or_default();
-    let log_address = log.address();
-    tracing::info!(
-        log = log_address,
-        first_id = first,
-        last_id = last,
-        since = shown,
-        "writing the history of the log"
-    );
 
     let partial = partial(&arguments.output);
-    let file = File::create(&partial).with_context(|| format!("{} cannot be written", partial.display()))?;
-    let counting = Counting {
-        usage: Usage::default().into_successor(),
-        rules: config.rules.clone(),
-        directory,
-        history_from,
-        moments: Moments::default(),
-        steps,
-        samples: Samples::new(BufWriter::with_capacity(1 << 20, file), target, &config.rules),
-        clock,
-        rows: 0,
-    };
-    let done = follow(&reader, counting, first, last).await;
+    let plan = Plan { rules: config.rules, directory, target, history_from, max_bytes, first, last, clock };
+    let done = plan.write(&reader, &partial, label_sets).await;
     main.close().await;
     log.close().await;
     let written = done.and_then(|written| {
@@ -160,6 +150,60 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
         let _ = std::fs::remove_file(&partial);
     }
     written
+}
+
+/// What is to be written.
+struct Plan {
+    rules: Rules,
+    directory: Directory,
+    target: Target,
+    history_from: i64,
+    max_bytes: u64,
+    first: i64,
+    last: i64,
+    clock: Clock,
+}
+
+impl Plan {
+    /// Writes it to `partial`, with as many samples as so many label sets leave room for.
+    async fn write(self, reader: &LogReader, partial: &Path, mut label_sets: i64) -> anyhow::Result<Written> {
+        let (now, log, first_id, last_id) =
+            (self.clock.unix(), reader.database().address(), self.first, self.last);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let file =
+                File::create(partial).with_context(|| format!("{} cannot be written", partial.display()))?;
+            let out = BufWriter::with_capacity(1 << 20, file);
+            let most = i64::try_from(self.max_bytes)? / label_sets.saturating_mul(BYTES_PER_STEP);
+            let steps = Steps::new(now, self.history_from, most);
+            let since = jiff::Timestamp::from_second(steps.since())?.to_string();
+            tracing::info!(log, first_id, last_id, since, "writing the history of the log");
+            let counting = Counting {
+                usage: Usage::default().into_successor(),
+                rules: self.rules.clone(),
+                directory: self.directory.clone(),
+                history_from: self.history_from,
+                moments: Moments::default(),
+                steps,
+                samples: Samples::new(out, self.target.clone(), &self.rules),
+                max_bytes: self.max_bytes,
+                clock: self.clock.clone(),
+                rows: 0,
+            };
+            let done = follow(reader, counting, first_id, last_id).await;
+            match done.as_ref().map_err(|error| error.downcast_ref::<TooLarge>()) {
+                Err(Some(large)) if tries < MOST_TRIES => {
+                    label_sets = label_sets.saturating_mul(4).max(large.label_sets);
+                    tracing::info!(
+                        label_sets,
+                        "more label sets than thought: beginning again with fewer samples"
+                    );
+                }
+                _ => return done,
+            }
+        }
+    }
 }
 
 fn partial(output: &Path) -> PathBuf {
@@ -264,6 +308,7 @@ struct Counting {
     moments: Moments,
     steps: Steps,
     samples: Samples<BufWriter<File>>,
+    max_bytes: u64,
     clock: Clock,
     rows: u64,
 }
@@ -278,6 +323,9 @@ impl Counting {
             let calm = self.samples.is_calm() && self.usage.changes().series.is_empty();
             let Some(step) = self.steps.passed(moment, calm) else { return Ok(()) };
             self.samples.write(&mut self.usage, step)?;
+            if self.samples.bytes() > self.max_bytes {
+                return Err(TooLarge { label_sets: self.samples.label_sets() }.into());
+            }
         }
     }
 

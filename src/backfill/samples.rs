@@ -25,7 +25,7 @@ const RESTS_AFTER: i64 = 3600;
 const PIECE: usize = 256 * 1024;
 
 /// What a scrape would add and new-api tells.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Target {
     pub(super) job: String,
     pub(super) instance: String,
@@ -76,6 +76,16 @@ impl<W: Write> Samples<W> {
     /// Whether no series is written until one changes.
     pub(super) fn is_calm(&self) -> bool {
         self.awake == 0
+    }
+
+    /// How large the file has become.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// How many label sets there are.
+    pub(super) fn label_sets(&self) -> i64 {
+        i64::try_from(self.tracks.len()).unwrap_or(i64::MAX)
     }
 
     /// Takes note of what was counted before the first step, and writes none of it.

@@ -7,8 +7,10 @@ use std::collections::VecDeque;
 /// the range that is looked at, and is two minutes at the shortest (`interval` in `grafana/source`).
 const STEPS: [(i64, i64); 4] = [(24 * 3600, 60), (3 * 24 * 3600, 120), (7 * 24 * 3600, 300), (i64::MAX, 900)];
 
-/// The samples go back this far at least, in seconds.
-const SHORTEST: i64 = 24 * 3600;
+/// The samples go back this far if any of these steps allows it, in seconds; if there are too many label sets for a step,
+/// the next one is taken, and the last one anyway.
+const WANTED: i64 = 24 * 3600;
+const FINEST: [i64; 6] = [60, 120, 300, 900, 1800, 3600];
 
 /// So many of the following rows tell whether the clock behind a row is ahead.
 const FOLLOWING: usize = 8;
@@ -25,19 +27,24 @@ pub(super) struct Step {
 pub(super) struct Steps {
     now: i64,
     since: i64,
+    /// No step is shorter.
+    finest: i64,
     last: Option<i64>,
 }
 
 impl Steps {
     /// Steps from `since` to `now`, but no more than `most`, of which the oldest are left out.
     pub(super) fn new(now: i64, since: i64, most: i64) -> Self {
-        let (mut reach, mut left) = (0, most.max(0));
+        let most = most.max(WANTED / 3600);
+        let finest = FINEST.into_iter().find(|step| WANTED / step <= most).unwrap_or(3600);
+        let (mut reach, mut left) = (0, most);
         for (until, step) in STEPS {
+            let step = step.max(finest);
             let fits = left.saturating_mul(step).min(until - reach);
             reach += fits;
             left -= fits / step;
         }
-        Self { now, since: since.max(now - reach.max(SHORTEST)), last: None }
+        Self { now, since: since.max(now.saturating_sub(reach)), finest, last: None }
     }
 
     /// Where the samples begin.
@@ -53,7 +60,10 @@ impl Steps {
     /// The step that lies around `at`.
     fn length(&self, at: i64) -> i64 {
         let age = self.now.saturating_sub(at);
-        STEPS.iter().find(|(until, _)| age <= *until).map_or(STEPS[0].1, |(_, step)| *step)
+        STEPS
+            .iter()
+            .find(|(until, _)| age <= *until)
+            .map_or(self.finest, |(_, step)| (*step).max(self.finest))
     }
 
     /// The next moment that lies before `moment`, if there is one. If everything is `calm`, so that nothing is to be
@@ -173,7 +183,8 @@ mod tests {
     fn the_oldest_are_left_out_if_there_are_too_many() {
         let since = |most| NOW - Steps::new(NOW, 0, most).since();
         assert_eq!(since(24 * 60 + 30), 24 * 3600 + 30 * 120);
-        assert_eq!(since(10), SHORTEST, "a day at least");
+        assert_eq!(since(24 * 60 - 1), 24 * 3600 + (24 * 30 - 1) * 120, "with longer steps");
+        assert_eq!(since(10), 24 * 3600, "a day at least");
         assert_eq!(Steps::new(NOW, NOW - 100, i64::MAX).since(), NOW - 100);
 
         let mut steps = Steps::new(NOW, NOW - 600, i64::MAX);

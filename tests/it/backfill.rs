@@ -213,6 +213,8 @@ async fn without_a_monitor_the_history_is_that_of_history() {
     database.insert_logs(&[row(90_000), row(4000), row(3000), row(10)]).await;
     let mut flags = flags(&database.url, &folder.path());
     flags.history = Some("1d".to_owned());
+    // Who writes a file needs no password, wherever the monitor listens.
+    flags.listen = None;
     let file = folder.path().join("history.om");
     let output = command(&flags).args(["backfill", "--output"]).arg(&file).output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
@@ -228,4 +230,42 @@ async fn without_a_monitor_the_history_is_that_of_history() {
     for label in ["instance=\"monitor-server:3002\"", "job=\"token-monitor\"", "outcome=\""] {
         assert!(requests[0].contains(label), "{}", requests[0]);
     }
+}
+
+#[tokio::test]
+async fn a_file_that_would_be_too_large_has_fewer_samples_and_every_count() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    let (end, models) = (now(), 600);
+    let rows: Vec<LogRow> = (0..25 * models)
+        .map(|row| LogRow {
+            created_at: end - 90_000 + row * 6,
+            model_name: format!("model-{}", row % models),
+            ..LogRow::default()
+        })
+        .collect();
+    database.insert_logs(&rows).await;
+    let flags = flags(&database.url, &folder.path());
+    let file = folder.path().join("history.om");
+    let run = |megabytes: &str| {
+        let arguments = ["backfill", "--max-megabytes", megabytes, "--output"];
+        command(&flags).args(arguments).arg(&file).output().expect("it runs")
+    };
+    let output = run("100");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("beginning again with fewer samples"), "{said}");
+    let size = std::fs::metadata(&file).expect("the file").len();
+    assert!((20_000_000..101_000_000).contains(&size), "{size} bytes");
+    let last = |model: &str| {
+        let text = std::fs::File::open(&file).expect("the file");
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(text)).map_while(Result::ok);
+        let series = format!("model=\"{model}\"");
+        lines.filter(|line| line.starts_with("newapi_requests_total{") && line.contains(&series)).last()
+    };
+    assert!(last("model-7").is_some_and(|line| line.contains("} 25 ")), "{:?}", last("model-7"));
+
+    let output = run("0");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("larger than --max-megabytes allows"), "{said}");
 }
