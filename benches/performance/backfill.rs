@@ -8,20 +8,23 @@ use anyhow::ensure;
 
 use crate::data::Table;
 use crate::measure::Row;
+use crate::monitor::Process;
 
 /// How often the process is looked at while it runs.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The real binary, without a monitor.db, beside the engine's own client reading the same rows.
+/// The real binary, while a monitor follows the log, beside the engine's own client reading the same rows.
 pub fn measure(table: &Table, folder: &Path) -> anyhow::Result<Vec<Row>> {
     let theirs = table.read_with_client()?.as_secs_f64();
-    let file = folder.join("history.om");
+    let (file, store) = (folder.join("history.om"), folder.join("history-monitor.db"));
+    let mut monitor = Process::start(&table.url, &store, "2s")?;
+    monitor.wait_ready()?;
     let began = Instant::now();
     let mut child = Command::new(env!("CARGO_BIN_EXE_token-monitor"))
         .args(["backfill", "--output"])
         .arg(&file)
         .env("DATABASE_URL", &table.url)
-        .env("MONITOR_DATABASE_URL", format!("sqlite://{}", folder.join("none.db").display()))
+        .env("MONITOR_DATABASE_URL", format!("sqlite://{}", store.display()))
         .env("RUST_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -38,6 +41,7 @@ pub fn measure(table: &Table, folder: &Path) -> anyhow::Result<Vec<Row>> {
         std::thread::sleep(LOOK_EVERY);
     };
     let ours = began.elapsed().as_secs_f64();
+    monitor.stop()?;
     ensure!(ended.success(), "backfill ended with {ended}");
     let megabytes = std::fs::metadata(&file)?.len() / 1_000_000;
     std::fs::remove_file(&file)?;

@@ -134,9 +134,13 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let first = reader.first_id_since(history_from).await?;
     let last = reader.last_id().await?.unwrap_or(0);
     let first = first.unwrap_or(last.saturating_add(1));
+    let newest = reader.newest_up_to(last, 1).await?.newest_at().unwrap_or(0);
 
     let partial = partial(&arguments.output);
-    let plan = Plan { rules: config.rules, directory, target, history_from, max_bytes, first, last, clock };
+    // A log that ended days ago is as finely told as one that goes on.
+    let end = newest.clamp(history_from, clock.unix().max(history_from));
+    let plan =
+        Plan { end, rules: config.rules, directory, target, history_from, max_bytes, first, last, clock };
     let done = plan.write(&reader, &partial, label_sets).await;
     main.close().await;
     log.close().await;
@@ -154,6 +158,8 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
 
 /// What is to be written.
 struct Plan {
+    /// When the log ends; samples are finer the nearer they lie to it.
+    end: i64,
     rules: Rules,
     directory: Directory,
     target: Target,
@@ -167,8 +173,7 @@ struct Plan {
 impl Plan {
     /// Writes it to `partial`, with as many samples as so many label sets leave room for.
     async fn write(self, reader: &LogReader, partial: &Path, mut label_sets: i64) -> anyhow::Result<Written> {
-        let (now, log, first_id, last_id) =
-            (self.clock.unix(), reader.database().address(), self.first, self.last);
+        let (log, first_id, last_id) = (reader.database().address(), self.first, self.last);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -176,7 +181,7 @@ impl Plan {
                 File::create(partial).with_context(|| format!("{} cannot be written", partial.display()))?;
             let out = BufWriter::with_capacity(1 << 20, file);
             let most = i64::try_from(self.max_bytes)? / label_sets.saturating_mul(BYTES_PER_STEP);
-            let steps = Steps::new(now, self.history_from, most);
+            let steps = Steps::new(self.end, self.history_from, most);
             let since = jiff::Timestamp::from_second(steps.since())?.to_string();
             tracing::info!(log, first_id, last_id, since, "writing the history of the log");
             let counting = Counting {
