@@ -153,7 +153,7 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
     // Windows of the past, at each step's length, say what the log says, but for what extrapolation adds: half a
     // sample's distance at either end.
     for (hours_ago, window) in [(0, 3600), (5, 3600), (20, 3600), (40, 7200), (60, 7200)] {
-        let to = (now() - hours_ago * 3600) / 300 * 300;
+        let to = (seam - hours_ago * 3600) / 300 * 300;
         for (model, selector) in [("gpt-4o", "model = 'gpt-4o'"), ("newer", "model_name = 'newer'")] {
             let condition = selector.replace("model =", "model_name =");
             // Rows of the clock that is ahead happened an hour before.
