@@ -42,8 +42,22 @@ fn history(end: i64) -> Vec<LogRow> {
         }
         rows.push(usual);
     }
+    for at in BURSTS.map(|hours_ago| end - hours_ago * 3600) {
+        rows.extend(vec![
+            LogRow {
+                created_at: at,
+                model_name: "now and then".to_owned(),
+                ..LogRow::default()
+            };
+            5
+        ]);
+    }
+    rows.sort_by_key(|row| row.created_at - if row.username == "ahead" { 3600 } else { 0 });
     rows
 }
+
+/// When a model that is hardly used had five requests at once, in hours before the end.
+const BURSTS: [i64; 2] = [20, 10];
 
 /// The monitor, its history as a file, and a Prometheus that has loaded it and scrapes the monitor.
 struct Scene {
@@ -172,6 +186,15 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
                 );
             }
         }
+    }
+
+    // The first requests of a label set and those after a long rest are an increase like any other, and only once.
+    for hours_ago in BURSTS {
+        let to = seam - hours_ago * 3600 + 1800;
+        let found = scene
+            .ask(&format!("sum(increase(newapi_requests_total{{model=\"now and then\"}}[50m] @ {to}))"))
+            .await;
+        assert!((4.9..5.4).contains(&found), "{found} of 5, {hours_ago} h ago");
     }
 
     // What works for a few minutes a day is counted in full, and its first request too.
