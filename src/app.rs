@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::tail::Tailer;
 
 /// How long monitor.db is waited for after the loops have ended: so many steps of this length.
-const LAST_STEPS: u32 = 100;
+const LAST_STEPS: u32 = 300;
 const LAST_STEP: Duration = Duration::from_millis(10);
 
 /// Everything open and ready to run.

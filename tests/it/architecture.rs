@@ -112,11 +112,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tail",
         ],
     ),
+    ("backfill", &["cli", "clock", "config", "metrics", "newapi", "record", "store", "usage"]),
     ("check", &["cli", "clock", "config", "delivery", "limits", "meter", "newapi", "store"]),
     (
         "cli",
         &[
             "app",
+            "backfill",
             "check",
             "clock",
             "config",

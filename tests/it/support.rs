@@ -49,7 +49,7 @@ impl Monitor {
     pub async fn start_at(flags: &Flags, clock: Clock) -> Self {
         let settings = Settings::from_flags(flags).expect("readable settings");
         let config = Config::resolve(&settings).expect("a sound configuration");
-        let app = App::build(config, clock).await.expect("an app");
+        let app = build(config, clock).await;
         let (address, stop) = (app.address(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
         Self { address, stop, running }
@@ -355,6 +355,22 @@ pub fn problem(what: &str, answer: &Answer, status: u16) -> Value {
 fn provide_cryptography() {
     // Fails if there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Builds it. One that was stopped just before in this process, which does not end with it, may hold monitor.db for as long as a
+/// read on another thread takes on a busy machine.
+async fn build(config: Config, clock: Clock) -> App {
+    let began = Instant::now();
+    loop {
+        match App::build(config.clone(), clock.clone()).await {
+            Ok(app) => return app,
+            Err(error) if error.to_string().contains("is in use by another") => {
+                assert!(began.elapsed() < PATIENCE, "{error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("an app: {error:#}"),
+        }
+    }
 }
 
 /// Waits until `condition` holds.
