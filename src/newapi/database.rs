@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Postgres, Row};
 
 use super::columns::{Columns, Kind, quote};
+use super::copied::Copied;
 use super::dsn::{Dsn, Engine, Target};
 use super::sqlite::SqliteFile;
 
@@ -99,6 +101,11 @@ impl Rows {
         spare.text.clear();
         spare.ends.clear();
         Self { shape: (query.ints, query.texts), count: 0, cut: false, ..spare }
+    }
+
+    /// How many integers and texts a row has.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        self.shape
     }
 
     /// How many.
@@ -466,6 +473,42 @@ async fn read_mysql(pool: &MySqlPool, query: &Query, spare: Rows) -> Result<Rows
 }
 
 async fn read_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
+    match as_copy(query) {
+        Some(sql) => copy_postgres(pool, &sql, Rows::reuse(query, spare)).await,
+        None => select_postgres(pool, query, spare).await,
+    }
+}
+
+/// Reads by `COPY`: a server that sends rows in its own form, and in one answer, costs both sides less.
+async fn copy_postgres(pool: &PgPool, sql: &str, mut rows: Rows) -> Result<Rows, sqlx::Error> {
+    // Closed by whatever ends this early: nobody would read the rest of the copy.
+    let mut connection = Closing(Some(pool.acquire().await?));
+    if let Some(connection) = &mut connection.0 {
+        let mut stream = connection.copy_out_raw(sql).await?;
+        let mut copied = Copied::default();
+        while let Some(message) = stream.try_next().await? {
+            if copied.take(&message, &mut rows)? {
+                return Ok(rows);
+            }
+        }
+    }
+    // Back into the pool.
+    connection.0 = None;
+    Ok(rows)
+}
+
+/// A connection that does not return into its pool when it is dropped.
+struct Closing(Option<PoolConnection<Postgres>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+async fn select_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
     // A statement that stays prepared breaks behind a pooler that hands sessions around.
     let mut statement = sqlx::query(AssertSqlSafe(numbered(&query.sql))).persistent(false);
     for param in &query.params {
@@ -489,6 +532,20 @@ async fn read_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows
         }
     }
     Ok(rows)
+}
+
+/// The statement as a copy; none if a parameter is a text, because a copy takes no parameters.
+fn as_copy(query: &Query) -> Option<String> {
+    let mut parts = query.sql.split('?');
+    let mut sql = format!("COPY ({}", parts.next().unwrap_or_default());
+    for (param, part) in query.params.iter().zip(parts) {
+        let Param::Int(number) = param else { return None };
+        for text in ["(", &number.to_string(), ")", part] {
+            sql.push_str(text);
+        }
+    }
+    sql.push_str(") TO STDOUT (FORMAT binary)");
+    Some(sql)
 }
 
 /// `?` as PostgreSQL writes it. Our statements hold no other question marks.
@@ -560,5 +617,16 @@ mod tests {
     #[test]
     fn parameters_are_numbered_for_postgres() {
         assert_eq!(numbered("a > ? AND b < ?"), "a > $1 AND b < $2");
+    }
+
+    #[test]
+    fn numbers_stand_in_a_copy_and_texts_do_not() {
+        let query =
+            |params| Query { sql: "SELECT a WHERE a > ? AND b = ?".to_owned(), params, ints: 1, texts: 0 };
+        assert_eq!(
+            as_copy(&query(vec![Param::Int(-1), Param::Int(2)])).unwrap(),
+            "COPY (SELECT a WHERE a > (-1) AND b = (2)) TO STDOUT (FORMAT binary)"
+        );
+        assert!(as_copy(&query(vec![Param::Int(1), "x".into()])).is_none());
     }
 }

@@ -5,6 +5,7 @@
 pub mod admin;
 mod bodies;
 pub mod columns;
+mod copied;
 pub mod database;
 pub mod directory;
 pub mod dsn;

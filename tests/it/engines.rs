@@ -157,6 +157,29 @@ async fn every_version_on_postgres_shows_what_its_rows_sum_to() {
     }
 }
 
+/// A read ends early when its rows are large; the next one goes on behind them.
+#[tokio::test]
+async fn rows_of_a_megabyte_are_counted_a_few_at_a_time() {
+    for engine in Engine::ALL {
+        let (database, folder) = (Database::create(engine, Version::V1_0_0Rc24).await, Folder::new());
+        install(&database, None).await;
+        let other = format!(r#"{{"note": "{}"}}"#, "x".repeat(1 << 20));
+        for row in &ROWS[..20] {
+            database.insert_logs(&[LogRow { other: Some(other.clone()), ..row.clone() }]).await;
+        }
+        let wanted = by_hand(&database, &database, &[]).await;
+        let monitor = Monitor::ready(&flags(&database.url, &folder.path())).await;
+        agrees_at_once(&monitor.page(), &format!("{engine:?}, the history"), &wanted).await;
+        database.insert_logs(&ROWS[20..40]).await;
+        let wanted = by_hand(&database, &database, &[]).await;
+        agrees(&monitor.page(), &format!("{engine:?}, live rows"), &wanted).await;
+        let samples = monitor.page().samples().await;
+        let errors = samples.sum("token_monitor_tail_errors_total", &[]);
+        assert_eq!(errors, 0.0, "{engine:?}");
+        monitor.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn extra_labels_divide_the_same_sums() {
     let (database, folder) = (Database::create(Engine::Postgres, Version::V1_0_0Rc24).await, Folder::new());
