@@ -46,7 +46,7 @@ const QUEUED_BATCHES: usize = 1;
 /// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory, some
 /// 35 bytes each. A commit writes nearly every label set, so fewer of them are worth that memory.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-const COMMIT_ROWS: u64 = 250_000;
+const COMMIT_ROWS: u64 = 200_000;
 
 /// How long a round may go on after the signal to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);

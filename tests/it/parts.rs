@@ -20,10 +20,10 @@ use crate::servers::{Database, Engine};
 use crate::support::{Api, Folder, Monitor, Page, Samples, eventually, flags, now};
 
 /// Rows of a part, as the tailer commits them (`COMMIT_ROWS`).
-const PART: i64 = 100_000;
+const PART: i64 = 200_000;
 
 /// Rows of a read.
-const BATCH: i64 = 1000;
+const BATCH: i64 = 500;
 
 const STORE_ERRORS: &str = "token_monitor_tail_errors_total{reason=\"store\"}";
 
@@ -79,7 +79,7 @@ async fn history_agrees(api: &Api, database: &Database) {
     }
 }
 
-/// Three parts and a bit.
+/// A part and more than half of another.
 async fn many_rows(database: &Database) {
     database.insert_logs(&traffic(0, 40_000)).await;
     for _ in 0..3 {
