@@ -243,6 +243,33 @@ fn prometheus_and_alertmanager_find_the_password_where_they_look() {
     assert_eq!(COMPOSE.matches("/run/secrets:mode=0700,uid=65534,gid=65534").count(), 2);
 }
 
+/// What Grafana's provisioning takes from the environment must be there, also if the password comes from a file.
+#[test]
+fn grafana_gets_every_variable_that_its_provisioning_names() {
+    let provisioning = include_str!("../../grafana/provisioning/datasources/token-monitor.yaml").to_owned()
+        + include_str!("../../grafana/provisioning/dashboards/token-monitor.yaml");
+    let values = lines(&provisioning).filter(|line| !line.trim_start().starts_with('#'));
+    let named: BTreeSet<String> = values
+        .flat_map(|line| line.replace("$$", "").split('$').skip(1).map(str::to_owned).collect::<Vec<_>>())
+        .map(|rest| rest.chars().take_while(|char| char.is_ascii_uppercase() || *char == '_').collect())
+        .collect();
+    assert_eq!(named, owned(&["ACCESS_PASSWORD", "TM_API_URL", "TM_DASHBOARDS", "TM_PROMETHEUS_URL"]));
+    let services = services();
+    let grafana = &services["grafana"];
+    let exported: Vec<&str> = grafana
+        .iter()
+        .filter_map(|line| line.trim().strip_prefix("export "))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let (_, stack) =
+        include_str!("../../scripts/stack").split_once("launch Grafana ").expect("it starts Grafana");
+    for name in named {
+        let set = grafana.iter().any(|line| line.trim().starts_with(&format!("{name}:")));
+        assert!(set || exported.contains(&name.as_str()), "the compose file does not give {name} to Grafana");
+        assert!(stack.contains(&format!(" {name}=")), "scripts/stack does not give {name} to Grafana");
+    }
+}
+
 #[test]
 fn the_image_runs_as_nobody_and_asks_for_its_own_health() {
     let last = DOCKERFILE.rsplit("\nFROM ").next().expect("a last stage");
