@@ -215,6 +215,7 @@ mod tests {
             (500, json!({"code": 0}), "retry server"),
             (200, json!({"code": 11232, "msg": "frequency limited psm[lark]"}), "pause 2 rate_limited"),
             (400, json!({"code": 9499, "msg": "too many request"}), "pause 2 rate_limited"),
+            (400, json!({"code": 9499, "msg": "request frequency limited"}), "pause 2 rate_limited"),
             (200, json!({"code": 9499, "msg": "Bad Request"}), "plainer rejected"),
             (
                 200,
@@ -245,6 +246,33 @@ mod tests {
         let Verdict::Retry(failure) = verdict else { panic!("{verdict:?}") };
         assert_eq!(failure.reason, "clock");
         assert!(failure.detail.contains("7200 seconds behind"), "{}", failure.detail);
+    }
+
+    #[test]
+    fn who_is_asked_to_wait_again_waits_longer_until_a_message_is_taken() {
+        let mut bot = bot(None);
+        let mut answer = |body: Value| {
+            let answer = Answer { status: 200, json: Some(body), date: None, retry_after: None };
+            match bot.judge(&answer) {
+                Verdict::Pause(length, _) => length.as_secs(),
+                _ => 0,
+            }
+        };
+        let busy = json!({"code": 11232, "msg": "frequency limited"});
+        let pauses: Vec<u64> = (0..7).map(|_| answer(busy.clone())).collect();
+        assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!([answer(json!({"code": 0})), answer(busy)], [0, 2]);
+    }
+
+    #[test]
+    fn a_clock_that_is_nearly_right_is_not_what_is_wrong_with_a_signature() {
+        for (skew, wanted) in [(-301, "clock"), (-299, "signature"), (299, "signature"), (301, "clock")] {
+            let date = Timestamp::from_second(1_599_360_473 - skew).ok();
+            let json = Some(json!({"code": 19021, "msg": "sign match fail"}));
+            let verdict = bot(Some("demo")).judge(&Answer { status: 200, json, date, retry_after: None });
+            let (Verdict::Retry(failure) | Verdict::Dead(failure)) = verdict else { panic!("{verdict:?}") };
+            assert_eq!(failure.reason, wanted, "{skew}");
+        }
     }
 
     #[test]

@@ -206,6 +206,9 @@ mod tests {
             (401, error(401, "Unauthorized", &none), ("dead", "unauthorized")),
             (404, error(404, "Not Found", &none), ("dead", "unauthorized")),
             (403, error(403, "Forbidden: bot was kicked", &none), ("dead", "forbidden")),
+            (400, error(400, "Bad Request: message thread not found", &none), ("plainer", "rejected")),
+            (409, error(409, "Conflict", &none), ("retry", "server")),
+            (418, error(418, "I'm a teapot", &none), ("dead", "rejected")),
             (500, error(500, "Internal Server Error", &none), ("retry", "server")),
             (200, json!([]), ("retry", "answer")),
             (200, json!({"result": 1}), ("retry", "answer")),
@@ -220,6 +223,12 @@ mod tests {
     fn a_wish_to_wait_is_granted_with_a_second_more() {
         let verdict = judge(&mut bot(None), 429, &error(429, "Too Many", &json!({"retry_after": 35})));
         assert!(matches!(verdict, Verdict::Pause(length, _) if length == Duration::from_secs(36)));
+        // Said in the header only, or not at all.
+        for (retry_after, wanted) in [(Some(7), 8), (None, 31)] {
+            let json = Some(error(429, "Too Many", &json!({})));
+            let verdict = bot(None).judge(&Answer { status: 429, json, date: None, retry_after });
+            assert!(matches!(verdict, Verdict::Pause(length, _) if length == Duration::from_secs(wanted)));
+        }
     }
 
     #[test]
@@ -227,7 +236,7 @@ mod tests {
         let mut bot = bot(Some(7));
         let part = Part { rich: json!({"text": "t"}), plain: "t".into() };
         assert_eq!(bot.body(&part, Shape::Rich)["message_thread_id"], 7);
-        for words in ["Bad Request: message thread not found", "Bad Request: TOPIC_CLOSED"] {
+        for words in ["Bad Request: message thread not found", "Bad Request: TOPIC_CLOSED", "TOPIC_DELETED"] {
             bot.thread = Some(7);
             assert_eq!(reason(judge(&mut bot, 400, &error(400, words, &json!({})))), ("changed", "plainer"));
             assert_eq!(bot.body(&part, Shape::Rich).get("message_thread_id"), None);
@@ -238,6 +247,10 @@ mod tests {
             (bot.body(&part, Shape::Rich)["chat_id"].clone(), bot.take_moved()),
             (json!(-1001), Some("-1001".into()))
         );
+        // One that moves on and on is not followed for ever.
+        for wanted in [("changed", "moved"), ("changed", "moved"), ("dead", "chat")] {
+            assert_eq!(reason(judge(&mut bot, 400, &moved)), wanted);
+        }
     }
 
     #[test]

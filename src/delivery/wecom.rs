@@ -109,8 +109,10 @@ mod tests {
             (200, json!({"errcode": 40008, "errmsg": "invalid message type"}), "dead rejected"),
             (200, json!({"errcode": 44004, "errmsg": "empty content"}), "dead rejected"),
             (200, json!({"errcode": 99, "errmsg": "?"}), "dead rejected"),
+            (503, json!({"errcode": 99, "errmsg": "?"}), "retry server"),
             (200, json!({}), "retry answer"),
             (200, json!(0), "retry answer"),
+            (502, json!(0), "retry server"),
             (429, json!(0), "pause 30 rate_limited"),
         ] {
             assert_eq!(short(judge(status, &body)), wanted, "{status} {body}");

@@ -29,12 +29,13 @@ pub use outbox::{
 };
 
 /// Schema changes in order. Never edit one that was released; add another.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/0001_tail.sql"),
     include_str!("../../migrations/0002_history.sql"),
     include_str!("../../migrations/0003_incidents.sql"),
     include_str!("../../migrations/0004_outbox.sql"),
     include_str!("../../migrations/0005_breaker.sql"),
+    include_str!("../../migrations/0006_urgent.sql"),
 ];
 
 /// Marks the file as ours: "tokm".

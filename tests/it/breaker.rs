@@ -25,7 +25,7 @@ use crate::servers::{self, Engine};
 use crate::support::{Folder, Monitor, Process, command, eventually, flags};
 
 /// A channel of the demo that is the only one for its model. Others stand in for 2, 5 and 7.
-const ALONE: i64 = 10;
+pub const ALONE: i64 = 10;
 
 /// A breaker in this process, and the gateway that it acts on.
 struct Story {
@@ -39,7 +39,7 @@ struct Story {
     running: JoinHandle<anyhow::Result<()>>,
 }
 
-fn breaker_flags(gateway: &FakeAdmin, folder: &Folder) -> Flags {
+pub fn breaker_flags(gateway: &FakeAdmin, folder: &Folder) -> Flags {
     Flags {
         access_password: Some("correct horse".to_owned()),
         new_api_base_url: Some(gateway.base_url()),

@@ -20,6 +20,7 @@ mod late;
 mod ledger;
 mod limits;
 mod messages;
+mod operator;
 mod page;
 mod parts;
 mod process;

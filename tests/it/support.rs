@@ -294,6 +294,12 @@ impl Api {
         self.send(self.client.request(method, format!("{}{path}", self.base))).await
     }
 
+    /// The answer to a POST of JSON.
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.base));
+        self.send(request.header("content-type", "application/json").body(body.to_owned())).await
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
         let request = match &self.password {
             Some(password) => request.bearer_auth(password),

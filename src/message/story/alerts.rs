@@ -188,7 +188,7 @@ impl Teller<'_> {
         let mut parts = Vec::new();
         let named = |name: &str| Some(alert.label(name)).filter(|value| !value.is_empty()).map(Text::value);
         parts.extend(named("limit"));
-        parts.extend(self.channel_label(case));
+        parts.extend(self.channel_of_alert(case, Self::channel_among));
         if parts.len() < 2 {
             parts.extend(named("model"));
         }
@@ -203,14 +203,19 @@ impl Teller<'_> {
         parts.into_iter().reduce(|all, part| all.then(comma).and(part)).unwrap_or_default()
     }
 
-    /// The channel of an alert, by today's name.
+    /// The channel of an alert in a field of its own.
     fn channel_label(self, case: &Case<'_>) -> Option<Text> {
+        self.channel_of_alert(case, Self::channel_name)
+    }
+
+    /// The channel of an alert by today's name, by the one in its labels if that is not known, else as `by_id` says it.
+    fn channel_of_alert(self, case: &Case<'_>, by_id: impl Fn(Self, i64) -> Text) -> Option<Text> {
         if let Some(id) = case.channel_id() {
             let old = case.alert().label("channel_name");
             if !self.known.channel_names.contains_key(&id) && !old.is_empty() {
                 return Some(Text::value(old).then(&format!(" ({id})")));
             }
-            return Some(self.channel_name(id));
+            return Some(by_id(self, id));
         }
         let label = case.alert().label("channel_id");
         (!label.is_empty()).then(|| Text::value(label))

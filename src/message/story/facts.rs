@@ -65,7 +65,7 @@ impl Teller<'_> {
         };
         let channel = match who.channel_id {
             0 => self.phrase(Phrase::Anywhere),
-            id if who.channel_name.is_empty() => self.channel_name(id),
+            id if who.channel_name.is_empty() => self.channel_among(id),
             id => Text::value(&who.channel_name).then(&format!(" ({id})")),
         };
         let share = percent(sum, facts.used);

@@ -107,6 +107,12 @@ impl Teller<'_> {
         }
     }
 
+    /// A channel among other things, where a number alone would say nothing: `azure-east (3)`, else `channel 3`.
+    fn channel_among(self, id: i64) -> Text {
+        let named = self.known.channel_names.get(&id).is_some_and(|name| !name.is_empty());
+        if named { self.channel_name(id) } else { self.channel(id) }
+    }
+
     /// A time, and how long ago or until then it is.
     fn time(self, at: jiff::Timestamp) -> Text {
         let seconds = figures::between(self.known.now, at);

@@ -125,7 +125,7 @@ impl Writing<'_> {
         loop {
             let sql = format!(
                 "SELECT d.id, d.notice, d.attempts, d.shape, d.parts, d.body FROM deliveries d
-                 WHERE {FIRST_IN_ITS_GROUP} AND d.next_at <= ?2 ORDER BY d.message, d.part LIMIT 1"
+                 WHERE {FIRST_IN_ITS_GROUP} AND d.next_at <= ?2 ORDER BY d.later, d.message, d.part LIMIT 1"
             );
             let mut statement = self.transaction.prepare_cached(&sql)?;
             let found = statement
@@ -202,9 +202,9 @@ impl Writing<'_> {
                 self.transaction
                     .prepare_cached(
                         "INSERT INTO deliveries (notice, target, group_key, message, part, parts, state, body,
-                         shape, attempts, next_at, expires_at, reason, error, created_at, updated_at)
+                         shape, attempts, next_at, expires_at, reason, error, created_at, updated_at, later)
                          SELECT notice, target, group_key, message, ?2, parts, 'pending', ?3, 'rich', 0, ?4,
-                         expires_at, '', '', created_at, ?4 FROM deliveries WHERE id = ?1",
+                         expires_at, '', '', created_at, ?4, later FROM deliveries WHERE id = ?1",
                     )?
                     .execute(params![id, number, body, now])?;
             }

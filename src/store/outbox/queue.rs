@@ -8,6 +8,8 @@ use rusqlite::params;
 use super::super::{StoreError, Writing};
 use super::merge::merge;
 use super::{MAX_AGE_MS, target};
+use crate::alert::Status;
+use crate::limits::Severity;
 use crate::message::{Notice, Target};
 
 /// Something to tell, and when.
@@ -30,6 +32,7 @@ struct Untried {
     message: i64,
     notice: i64,
     next_at: i64,
+    later: bool,
 }
 
 impl Writing<'_> {
@@ -69,12 +72,16 @@ impl Writing<'_> {
             // A wish to wait of what is taken over stays one.
             next_at = untried.iter().map(|message| message.next_at).fold(next_at, i64::max);
             let place = untried.first().map(|message| message.message);
+            let later = !is_urgent(&new.notice) && untried.iter().all(|message| message.later);
             let delivery = self.insert(notice, *target, &new.group_key, at, next_at)?;
             for message in untried {
                 self.supersede(message.message, delivery, at)?;
             }
             let sql = "UPDATE deliveries SET message = ?2 WHERE id = ?1";
             self.transaction.prepare_cached(sql)?.execute([delivery, place.unwrap_or(delivery)])?;
+            if !later {
+                self.hurry(*target, &new.group_key)?;
+            }
         }
         Ok(id)
     }
@@ -184,14 +191,19 @@ impl Writing<'_> {
     /// Messages about alerts of a group that no part was tried of.
     fn untried(&self, target: Target, group_key: &str) -> Result<Vec<Untried>, StoreError> {
         let mut statement = self.transaction.prepare_cached(
-            "SELECT message, min(notice), max(next_at) FROM deliveries
+            "SELECT message, min(notice), max(next_at), min(later) FROM deliveries
              WHERE target = ?1 AND group_key = ?2 AND state IN ('pending', 'leased')
              AND EXISTS (SELECT 1 FROM notices WHERE notices.id = deliveries.notice AND kind = 'alerts')
              GROUP BY message
              HAVING min(part) = 1 AND max(attempts) = 0 AND max(state = 'leased') = 0 ORDER BY message",
         )?;
         let rows = statement.query_map(params![target.as_str(), group_key], |row| {
-            Ok(Untried { message: row.get(0)?, notice: row.get(1)?, next_at: row.get(2)? })
+            Ok(Untried {
+                message: row.get(0)?,
+                notice: row.get(1)?,
+                next_at: row.get(2)?,
+                later: row.get(3)?,
+            })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -215,6 +227,17 @@ impl Writing<'_> {
         Ok(self.transaction.last_insert_rowid())
     }
 
+    /// What waits in a group goes ahead of other groups: it keeps its order, so what is urgent takes along what is before it.
+    fn hurry(&self, target: Target, group_key: &str) -> Result<(), StoreError> {
+        self.transaction
+            .prepare_cached(
+                "UPDATE deliveries SET later = 0
+                 WHERE target = ?1 AND group_key = ?2 AND state IN ('pending', 'leased')",
+            )?
+            .execute([target.as_str(), group_key])?;
+        Ok(())
+    }
+
     fn supersede(&self, message: i64, by: i64, at: i64) -> Result<(), StoreError> {
         self.transaction
             .prepare_cached(
@@ -223,6 +246,18 @@ impl Writing<'_> {
             )?
             .execute([message, by, at])?;
         Ok(())
+    }
+}
+
+/// People have to know of it before they know of the rest.
+fn is_urgent(notice: &Notice) -> bool {
+    match notice {
+        Notice::Alerts(group) => group.alerts.iter().any(|told| {
+            let burns = told.alert.status == Status::Firing && told.alert.severity() == Severity::Critical;
+            burns || told.act.is_some()
+        }),
+        Notice::Act { .. } | Notice::StillBusy { .. } | Notice::Trouble(_) => true,
+        Notice::Test => false,
     }
 }
 

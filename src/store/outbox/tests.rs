@@ -364,7 +364,7 @@ fn a_long_queue_is_bounded_and_its_head_is_found_at_once() {
     let head = plan(
         "SELECT d.id FROM deliveries d WHERE d.target = 'wecom' AND d.state IN ('pending', 'leased')
          AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.target = d.target AND e.group_key = d.group_key
-         AND e.state IN ('pending', 'leased') AND e.message < d.message) ORDER BY d.message, d.part LIMIT 1",
+         AND e.state IN ('pending', 'leased') AND e.message < d.message) ORDER BY d.later, d.message, d.part LIMIT 1",
     );
     assert!(head.contains("deliveries_live") && head.contains("deliveries_order"), "{head}");
     assert!(!head.contains("TEMP B-TREE"), "{head}");

@@ -9,7 +9,7 @@ use super::super::{Store, StoreError, Writing};
 use super::{NewNotice, instant, target};
 use crate::message::{Notice, Target, Trouble};
 
-/// Messages that wait for one target; of more, the oldest are given up and counted in a message to the other targets.
+/// Messages that wait for one target; of more, the oldest that are not urgent are given up and counted in a message to the other targets.
 const MAX_WAITING: i64 = 10_000;
 
 /// Finished deliveries are kept so long, to be looked at.
@@ -190,7 +190,7 @@ impl Writing<'_> {
             };
             let sql = "UPDATE deliveries SET state = 'dead', reason = ?2, updated_at = ?3 WHERE id IN
                        (SELECT id FROM deliveries WHERE target = ?1 AND state IN ('pending', 'leased')
-                        AND state = 'pending' AND expires_at <= ?4 ORDER BY message, part LIMIT ?5)";
+                        AND state = 'pending' AND expires_at <= ?4 ORDER BY later DESC, message, part LIMIT ?5)";
             let end = |reason: &'static str, expired: i64, most: i64| {
                 self.transaction.execute(sql, params![name, reason, now, expired, most])
             };

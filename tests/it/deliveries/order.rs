@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use token_monitor::message::Change::{Opened, Resolved};
 use token_monitor::message::Target::{Feishu, Telegram, Wecom};
 use token_monitor::store::DeliveryState::{Dead, Sent, Superseded};
-use token_monitor::store::Writing;
+use token_monitor::store::{Settled, Writing};
 
 use super::{World, notice, told};
 use crate::fakes::{self, Fake, Script, bots};
@@ -114,6 +114,44 @@ async fn a_storm_stays_below_what_each_service_allows() {
     for (target, name) in [(Telegram, "telegram"), (Feishu, "feishu"), (Wecom, "wecom")] {
         assert_eq!(world.counted(target, "retry", "rate_limited"), 0, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_critical_or_was_acted_on_goes_ahead_of_a_storm_and_takes_its_group_along() {
+    let wecom = Fake::start(fakes::Wecom::default()).await;
+    let world = World::new();
+    let critical = |name: &str, change| {
+        let mut told = told(name, change);
+        told.alert.labels.insert("severity".to_owned(), "critical".to_owned());
+        vec![told]
+    };
+    // What was tried is not said by a later message as well.
+    world.tell("tried", &["tried"], &[Wecom]);
+    let now = world.clock.now();
+    let leased = world.store.lease(Wecom, now).expect("readable").expect("a delivery");
+    let why = (None, "server", String::new());
+    let again = Settled::Again { at: now, shape: leased.shape, counts: true, why };
+    world.store.write(|writing| writing.settle(leased.id, &again, now)).expect("written");
+    for n in 0..12 {
+        world.tell(&format!("g{n}"), &[&format!("minor{n}")], &[Wecom]);
+    }
+    let mut acted = told("acted", Opened);
+    acted.act = Some(7);
+    world.tell_at("over", critical("over", Resolved), &[Wecom], now);
+    world.tell_at("burning", critical("burning", Opened), &[Wecom], now);
+    world.tell_at("acted", vec![acted], &[Wecom], now);
+    world.tell_at("g11", critical("worse", Opened), &[Wecom], now);
+    world.tell_at("tried", critical("flames", Opened), &[Wecom], now);
+
+    let running = world.run(bots(&wecom.variables()));
+    eventually("all have arrived", async || wecom.messages().len() == 17).await;
+    running.stop().await;
+    let messages = wecom.messages();
+    let wanted = ["tried", "worse", "burning", "acted", "flames", "minor0"];
+    for (message, name) in messages.iter().zip(wanted) {
+        assert!(message.contains(name), "{name}: {messages:?}");
+    }
+    assert!(messages[1].contains("minor11") && messages[16].contains("over"), "{messages:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
