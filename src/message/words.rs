@@ -173,8 +173,8 @@ phrases! {
 
     // What becomes of a channel that was disabled.
     ThenNever: "It stays disabled until a person enables it in new-api.", "需人工在 new-api 中启用，否则一直保持禁用。";
-    ThenAt: "It is enabled again {time}, unless a person changes it before.", "将于 {time} 自动启用；若期间有人改动，则不再自动处理。";
-    ThenWas: "It was to be enabled again {time}.", "原定 {time} 自动启用。";
+    ThenAt: "It is enabled again {time}, unless a person changes it before.", "将于 {time}自动启用；若期间有人改动，则不再自动处理。";
+    ThenWas: "It was to be enabled again {time}.", "原定 {time}自动启用。";
     ThenCalm: "It is enabled again when the limit's window has calmed down, unless a person changes it before.", "限额窗口回落后自动启用；若期间有人改动，则不再自动处理。";
     ThenAfter: "It is enabled again after {length}, unless a person changes it before.", "{length} 后自动启用；若期间有人改动，则不再自动处理。";
 
