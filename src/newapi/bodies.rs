@@ -1,7 +1,8 @@
 //! Bodies of requests, where a fork of new-api stores them in a table of its own.
 
 use super::columns::{Kind, quote};
-use super::database::{Database, Param, Query, ReadError};
+use super::database::{Database, ReadError};
+use super::query::{Param, Query};
 
 /// So much of a body is read, in characters or bytes; what is shown is shorter.
 const MAX_STORED: usize = 2 << 20;

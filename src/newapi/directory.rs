@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::database::{Database, Query, ReadError, Reason};
+use super::database::{Database, ReadError, Reason};
 use super::dsn::Engine;
+use super::query::Query;
 use crate::record::ChannelId;
 
 /// new-api's default when the option was never saved.

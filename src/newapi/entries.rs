@@ -1,8 +1,9 @@
 //! Rows of the log with every column that may be shown, by primary key or by request: for people, not for counting.
 
 use super::columns::Columns;
-use super::database::{Param, Query, ReadError, RowRef};
+use super::database::ReadError;
 use super::logs::{LogReader, is_one_api};
+use super::query::{Param, Query, RowRef};
 use crate::record::ChannelId;
 
 /// Integer and text columns of a read, in order.

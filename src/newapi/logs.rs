@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::columns::Columns;
-use super::database::{Database, Param, Query, ReadError, RowRef, Rows};
+use super::database::{Database, ReadError};
 use super::other;
+use super::query::{Param, Query, RowRef, Rows};
 use crate::record::{Class, Defect, LogRecord, Other};
 
 /// Integer columns of a read, in order: see [`ints`].

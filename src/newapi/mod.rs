@@ -5,13 +5,14 @@
 pub mod admin;
 mod bodies;
 pub mod columns;
-mod copied;
+mod copy;
 pub mod database;
 pub mod directory;
 pub mod dsn;
 pub mod entries;
 pub mod logs;
 pub mod other;
+pub mod query;
 mod sqlite;
 
 pub use admin::AdminClient;

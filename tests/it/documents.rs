@@ -102,6 +102,19 @@ fn the_code_map_names_every_module() {
 }
 
 #[test]
+fn the_example_of_a_payload_can_be_rendered() {
+    let document = include_str!("../../docs/messages.md");
+    let block = document.split("```json\n").nth(1).and_then(|block| block.split("```").next());
+    let folder = Folder::new();
+    let file = folder.path().join("payload.json");
+    std::fs::write(&file, block.expect("an example")).expect("a file");
+    let output = command(&Flags::default()).arg("render").arg(&file).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(said.matches("Limit exceeded: azure-daily, channel 3").count(), 6, "{said}");
+}
+
+#[test]
 fn every_variable_is_documented_and_no_other() {
     let output = command(&Flags::default()).arg("--help").output().expect("the binary runs");
     let help = String::from_utf8_lossy(&output.stdout).into_owned();

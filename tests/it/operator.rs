@@ -1,4 +1,5 @@
-//! What an operator is answered who disables and enables channels over the API, while the gateway does what it is told, or not.
+//! What an operator is answered who disables and enables channels over the API, while the gateway does what it is
+//! told, or not.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -101,16 +101,17 @@ impl Teller<'_> {
 
     /// A channel by itself: `azure-east (3)`.
     fn channel_name(self, id: i64) -> Text {
-        match self.known.channel_names.get(&id).filter(|name| !name.is_empty()) {
-            Some(name) => Text::value(name).then(&format!(" ({id})")),
-            None => Text::ours(id.to_string()),
-        }
+        self.known_channel(id).unwrap_or_else(|| Text::ours(id.to_string()))
+    }
+
+    fn known_channel(self, id: i64) -> Option<Text> {
+        let name = self.known.channel_names.get(&id).filter(|name| !name.is_empty());
+        name.map(|name| Text::value(name).then(&format!(" ({id})")))
     }
 
     /// A channel among other things, where a number alone would say nothing: `azure-east (3)`, else `channel 3`.
     fn channel_among(self, id: i64) -> Text {
-        let named = self.known.channel_names.get(&id).is_some_and(|name| !name.is_empty());
-        if named { self.channel_name(id) } else { self.channel(id) }
+        self.known_channel(id).unwrap_or_else(|| self.channel(id))
     }
 
     /// A time, and how long ago or until then it is.

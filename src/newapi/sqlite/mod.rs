@@ -19,7 +19,8 @@ use std::time::Duration;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::database::{Param, Query, ReadError, Reason, Rows};
+use super::database::{ReadError, Reason};
+use super::query::{Param, Query, Rows};
 
 /// How often a read is tried while a writer is at work, and the pause before each further try.
 const ATTEMPTS: u32 = 40;

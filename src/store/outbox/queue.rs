@@ -227,7 +227,8 @@ impl Writing<'_> {
         Ok(self.transaction.last_insert_rowid())
     }
 
-    /// What waits in a group goes ahead of other groups: it keeps its order, so what is urgent takes along what is before it.
+    /// What waits in a group goes ahead of other groups: it keeps its order, so what is urgent takes along what is
+    /// before it.
     fn hurry(&self, target: Target, group_key: &str) -> Result<(), StoreError> {
         self.transaction
             .prepare_cached(

@@ -50,6 +50,12 @@ fn alerts(names: &[(&str, i64, Change)]) -> Notice {
     })
 }
 
+fn alerts_acted_on() -> Notice {
+    let Notice::Alerts(mut group) = alerts(&[("a", 1, Change::Opened)]) else { unreachable!() };
+    group.alerts[0].act = Some(1);
+    Notice::Alerts(group)
+}
+
 fn new(group: &str, name: &str, second: i64) -> NewNotice {
     NewNotice {
         group_key: group.into(),
@@ -347,7 +353,10 @@ fn a_long_queue_is_bounded_and_its_head_is_found_at_once() {
     let rows = 10_050;
     store
         .write(|w| {
-            for n in 0..rows {
+            let mut urgent = new("g0", "a", 0);
+            urgent.notice = alerts_acted_on();
+            w.enqueue(&urgent, &[Target::Wecom])?;
+            for n in 1..rows {
                 w.enqueue(&new(&format!("g{n}"), "a", 0), &[Target::Wecom])?;
             }
             Ok(())
@@ -368,8 +377,11 @@ fn a_long_queue_is_bounded_and_its_head_is_found_at_once() {
     );
     assert!(head.contains("deliveries_live") && head.contains("deliveries_order"), "{head}");
     assert!(!head.contains("TEMP B-TREE"), "{head}");
+    // What is urgent was not given up, though it is the oldest.
     let leased = lease(&store, 1).unwrap();
-    assert_eq!(leased.id, 51);
+    assert_eq!(leased.id, 1);
+    settle(&store, leased.id, &Settled::Sent, 1);
+    assert_eq!(lease(&store, 1).unwrap().id, 52);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use super::super::{Store, StoreError, Writing};
 use super::{NewNotice, instant, target};
 use crate::message::{Notice, Target, Trouble};
 
-/// Messages that wait for one target; of more, the oldest that are not urgent are given up and counted in a message to the other targets.
+/// Messages that wait for one target; of more, the oldest that are not urgent are given up, and counted in a message to
+/// the other targets.
 const MAX_WAITING: i64 = 10_000;
 
 /// Finished deliveries are kept so long, to be looked at.
