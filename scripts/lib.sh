@@ -129,13 +129,15 @@ run() {
 
 # ---- servers ----------------------------------------------------------------------------------------------------
 
-# Below the range from which the system takes ports for outgoing connections (32768 and up).
+# Whether somebody listens on a port of 127.0.0.1.
+taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# free_port [WISHED]: the one that is wished for if it is free, else one below the range from which the system takes ports
+# for outgoing connections (32768 and up).
 free_port() {
-  local port
-  while true; do
-    port=$((20000 + RANDOM % 12000))
-    if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then echo "$port"; return; fi
-  done
+  local port=${1:-$((20000 + RANDOM % 12000))}
+  while taken "$port"; do port=$((20000 + RANDOM % 12000)); done
+  echo "$port"
 }
 
 # Runs the rest as user $1 if we are root: neither server is meant to run as root.
@@ -217,7 +219,7 @@ prepare_mariadb() {
 
 start_mariadb() {
   local port
-  port=$(free_port)
+  port=$(free_port "${MARIADB_PORT:-}")
   # The tests need no durability; no socket, for its path could be too long.
   (cd "$RUN/mariadb" && as_user mysql "$(command -v mariadbd)" --no-defaults --datadir="$RUN/mariadb/data" \
     --bind-address=127.0.0.1 --port="$port" --socket= --skip-name-resolve --character-set-server=utf8mb4 \

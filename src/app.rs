@@ -100,7 +100,7 @@ impl App {
         let kept = store.clone();
         let tailer = Tailer::new(log, store, state.clone(), clock.clone(), tail, rules.clone())?;
         let metrics = Metrics::new(state.clone(), clock.clone(), rules, history);
-        let answers = Answers::new(state.clone(), own, questions, bodies, slow, timezone);
+        let answers = Answers::new(state.clone(), own, questions, bodies, slow, timezone)?;
         let api = Api::new(answers, history, clock.clone())?;
         let parts = Parts::new(state, metrics.clone(), api, access, clock, intake.clone());
         Ok(Self {

@@ -1,8 +1,12 @@
 //! `token-monitor check`: looks at everything that the configuration names, changes nothing, one line per
 //! finding.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use crate::cli;
 use crate::clock::Clock;
@@ -15,7 +19,7 @@ use crate::newapi::admin::AdminError;
 use crate::newapi::dsn::Engine;
 use crate::newapi::logs::is_one_api;
 use crate::newapi::{AdminClient, Database, Directory, LogReader, ReadError};
-use crate::store::{HistoryReader, Store};
+use crate::store::{HistoryReader, Look, Store, StoreError};
 
 /// Collects findings as they are printed.
 #[derive(Debug, Default)]
@@ -53,14 +57,14 @@ pub async fn run(flags: &Flags, send: bool) -> ExitCode {
     };
     let mut report = Report::default();
     report.ok("configuration", "every value is understood");
-    check_monitor(&config, &mut report).await;
+    let readable = check_monitor(&config, &mut report).await;
 
     let main = Database::new(&config.database);
     check_main(&main, &mut report).await;
     let log = config.log_database.as_ref().map_or_else(|| main.clone(), Database::new);
     check_log(&log, &mut report).await;
     check_admin(&config, &mut report).await;
-    check_limits(&config, &main, &mut report).await;
+    check_limits(&config, &main, readable, &mut report).await;
     check_bots(&config, send, &mut report).await;
     main.close().await;
     log.close().await;
@@ -73,21 +77,35 @@ pub async fn run(flags: &Flags, send: bool) -> ExitCode {
     }
 }
 
-async fn check_monitor(config: &Config, report: &mut Report) {
+/// Whether its tables are there as this version knows them.
+async fn check_monitor(config: &Config, report: &mut Report) -> bool {
     let path = config.monitor_database.clone();
     let shown = path.display().to_string();
     if !path.exists() {
         report.ok("monitor.db", format!("{shown} will be made at the first start"));
-        return;
+        return false;
     }
-    match tokio::task::spawn_blocking(move || Store::open(&path)).await {
-        Ok(Ok(_)) => report.ok("monitor.db", shown),
-        Ok(Err(error @ crate::store::StoreError::InUse(_))) => {
+    let mut readable = true;
+    match tokio::task::spawn_blocking(move || Store::look(&path)).await {
+        Ok(Ok(Look::Current)) => report.ok("monitor.db", shown),
+        Ok(Ok(Look::WillBeMigrated { found, known })) => {
+            let how = format!("from schema {found} to {known}");
+            report.ok("monitor.db", format!("{shown} will be migrated at the next start, {how}"));
+            readable = false;
+        }
+        Ok(Err(error @ StoreError::InUse(_))) => {
             report.warn("monitor.db", format!("{error} (fine if that is the monitor you run)"));
         }
-        Ok(Err(error)) => report.fail("monitor.db", error.to_string()),
-        Err(error) => report.fail("monitor.db", error.to_string()),
+        Ok(Err(error)) => {
+            report.fail("monitor.db", error.to_string());
+            readable = false;
+        }
+        Err(error) => {
+            report.fail("monitor.db", error.to_string());
+            readable = false;
+        }
     }
+    readable
 }
 
 async fn check_main(database: &Database, report: &mut Report) {
@@ -198,7 +216,7 @@ async fn check_bots(config: &Config, send: bool, report: &mut Report) {
 }
 
 /// The file of limits, and where each stands by what a monitor has read so far.
-async fn check_limits(config: &Config, main: &Database, report: &mut Report) {
+async fn check_limits(config: &Config, main: &Database, readable: bool, report: &mut Report) {
     let file = &config.limits;
     let shown = file.path.display();
     let text = match meter::read(&file.path) {
@@ -227,22 +245,47 @@ async fn check_limits(config: &Config, main: &Database, report: &mut Report) {
         report.warn("limits", format!("{shown}: {warning}"));
     }
     report.ok("limits", format!("{shown}: {} limits", found.limits.len()));
-    if config.monitor_database.exists() && !found.limits.is_empty() {
-        check_standings(config, found.limits, report).await;
+    if found.limits.is_empty() {
+        return;
+    }
+    if readable {
+        check_standings(config, found.limits, directory.models, report).await;
+    } else if !config.monitor_database.exists() {
+        let file = config.monitor_database.display();
+        let said =
+            format!("where they stand is known after the first start, which reads the log into {file}");
+        report.ok("limits", said);
     }
 }
 
-async fn check_standings(config: &Config, limits: Vec<Limit>, report: &mut Report) {
-    let (history, zone) = (HistoryReader::of_file(&config.monitor_database), config.timezone.clone());
+/// Where limits stand, by the rows that a monitor has read: those up to its newest one.
+async fn check_standings(config: &Config, limits: Vec<Limit>, offered: HashSet<String>, report: &mut Report) {
+    let (history, meter) = (HistoryReader::of_file(&config.monitor_database), config.meter());
     let now = Clock::system().unix();
     let filled = tokio::task::spawn_blocking(move || {
-        meter::fill(&history, &limits, &zone, now).map(|(standings, _)| (standings, limits))
+        let answered = history.answered_models()?;
+        let knows = |model: &str| offered.contains(model) || answered.contains(model);
+        let (standings, _) = meter::fill(&history, &limits, &meter, now, knows)?;
+        Ok::<_, StoreError>((standings, limits, history.newest_at()?))
     });
-    let (standings, limits) = match filled.await {
+    let (standings, limits, newest) = match filled.await {
         Ok(Ok(filled)) => filled,
         Ok(Err(error)) => return report.fail("limits", error.to_string()),
         Err(error) => return report.fail("limits", error.to_string()),
     };
+    let time = |second: i64| {
+        let at = Timestamp::from_second(second).unwrap_or_default();
+        at.to_zoned_datetime(config.timezone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+    };
+    let read = newest.map_or_else(
+        || "no row of the log has been read yet".to_owned(),
+        |newest| {
+            let age = u64::try_from(now.saturating_sub(newest)).unwrap_or(0);
+            let age = humantime::format_duration(Duration::from_secs(age));
+            format!("the newest row that was read is of {}, {age} ago", time(newest))
+        },
+    );
+    report.ok("limits", format!("computed at {} from what a monitor has read; {read}", time(now)));
     for standing in standings.read() {
         let Some(limit) = limits.get(standing.limit) else { continue };
         let channel = standing.channel_id.map(|id| format!(", channel {id}")).unwrap_or_default();

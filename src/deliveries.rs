@@ -12,7 +12,7 @@ use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
 use crate::message::Target;
-use crate::store::{Delivery, DeliveryState, Store, StoreError};
+use crate::store::{Delivery, DeliveryFilter, DeliveryState, Store, StoreError};
 
 /// Deliveries that `--dead` sends again at most, so that a mistake does not flood a chat.
 const MOST_AT_ONCE: usize = 500;
@@ -89,7 +89,11 @@ pub fn run(flags: &Flags, what: &Deliveries) -> ExitCode {
 fn act(store: &Store, what: &Deliveries, now: Timestamp, zone: &TimeZone) -> Result<bool, StoreError> {
     match what {
         Deliveries::List(list) => {
-            let found = store.deliveries_page(None, usize::from(list.limit), list.state, list.target)?;
+            let found = store.deliveries_page(
+                None,
+                usize::from(list.limit),
+                &DeliveryFilter { state: list.state, target: list.target, ..DeliveryFilter::default() },
+            )?;
             for delivery in &found {
                 say(&line(delivery, zone));
             }
@@ -100,7 +104,11 @@ fn act(store: &Store, what: &Deliveries, now: Timestamp, zone: &TimeZone) -> Res
         }
         Deliveries::Retry(retry) if retry.dead => {
             let dead = Some(DeliveryState::Dead);
-            let found = store.deliveries_page(None, MOST_AT_ONCE, dead, retry.target)?;
+            let found = store.deliveries_page(
+                None,
+                MOST_AT_ONCE,
+                &DeliveryFilter { state: dead, target: retry.target, ..DeliveryFilter::default() },
+            )?;
             let ids: Vec<i64> = found.iter().rev().map(|delivery| delivery.id).collect();
             if ids.is_empty() {
                 say("no deliveries");

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::config::{self, Flags};
+use crate::config::{self, Flags, address};
 
 /// Whoever lives answers at once; less than the five seconds that the image's health check may take.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -16,9 +16,12 @@ const STATUS_LINE: u64 = 64;
 /// Asks `/healthz` at `LISTEN`. Exit 0 if it answers, 1 if not, 2 if `LISTEN` is no address.
 pub fn run(flags: &Flags) -> ExitCode {
     let listen = flags.listen.as_deref().filter(|listen| !listen.is_empty());
-    let Ok(address) = listen.unwrap_or(config::LISTEN).parse::<SocketAddr>() else {
-        eprintln!("LISTEN is not an address and port");
-        return ExitCode::from(2);
+    let address = match address::listen(listen.unwrap_or(config::LISTEN)) {
+        Ok(address) => address,
+        Err(why) => {
+            eprintln!("LISTEN {why}; accepted: {}", address::ACCEPTED);
+            return ExitCode::from(2);
+        }
     };
     let address = reachable(address);
     match ask(address) {

@@ -406,10 +406,11 @@ impl LogRecord<'_> {
         }
     }
 
-    /// Channels whose attempt was followed by one on another channel, once for each time, on rows that say so
-    /// for a whole request. Failed attempts repeat the beginning of the list and would count twice.
-    pub fn failovers(&self) -> impl Iterator<Item = ChannelId> + '_ {
-        let whole = self.kind == 2;
+    /// Channels whose attempt was followed by one on another channel, once for each time, on the row of an answered
+    /// request. Failed attempts repeat the beginning of the list and would count twice; tests and settlements
+    /// are no requests.
+    pub fn failovers(&self, class: &Class) -> impl Iterator<Item = ChannelId> + '_ {
+        let whole = matches!(class, Class::Request(_));
         self.other.use_channel.windows(2).filter(move |pair| whole && pair[0] != pair[1]).map(|pair| pair[0])
     }
 
@@ -433,7 +434,41 @@ impl LogRecord<'_> {
     }
 }
 
+/// What stands for a model whose name is a key.
+const KEY_FOR_MODEL: &str = "sk-***";
+
+/// The name of a model as it is counted and shown. Somebody sends their key for it now and then, and then it would
+/// stand in labels, in monitor.db and in messages.
+pub fn model_name(name: Cow<'_, str>) -> Cow<'_, str> {
+    let is_key = name.len() > 3
+        && name.as_bytes().first_chunk().is_some_and(|[s, k, dash]| {
+            s.eq_ignore_ascii_case(&b's') && k.eq_ignore_ascii_case(&b'k') && *dash == b'-'
+        });
+    if is_key { Cow::Borrowed(KEY_FOR_MODEL) } else { name }
+}
+
 /// The number, or 0 where new-api wrote a negative one.
 fn non_negative(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_was_sent_for_a_model_is_no_name() {
+        for (name, wanted) in [
+            ("gpt-4o", "gpt-4o"),
+            ("sk-0123456789abcdef", "sk-***"),
+            ("SK-proj-0123", "sk-***"),
+            ("sk-", "sk-"),
+            ("skylark-pro", "skylark-pro"),
+            ("s", "s"),
+            ("模型", "模型"),
+            ("", ""),
+        ] {
+            assert_eq!(model_name(name.into()), wanted);
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::newapi::{Database, Directory};
+use crate::newapi::{Database, Directory, ReadError};
 use crate::record::ChannelId;
 use crate::state::State;
 use crate::store::{Store, StoreError};
@@ -69,7 +69,11 @@ impl Refresher {
                 Ok(())
             }
             Err(error) => {
-                self.state.update_directory(|status| status.error = Some(error.to_string()));
+                let words = match error.downcast_ref::<ReadError>() {
+                    Some(error) => error.words(),
+                    None => "monitor.db cannot be written".to_owned(),
+                };
+                self.state.update_directory(|status| status.error = Some(words));
                 Err(error)
             }
         }

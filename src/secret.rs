@@ -5,8 +5,8 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// A password or key. Prints as `[secret]`.
-#[derive(Clone, PartialEq, Eq)]
+/// A password or key. Prints as `[secret]`, and has no `==`, which would tell by its time how much was right.
+#[derive(Clone)]
 pub struct Secret(String);
 
 impl Secret {

@@ -46,6 +46,8 @@ pub struct Facts {
     pub directory: Arc<Directory>,
     /// The last known name of every channel that ever was.
     pub channel_names: Arc<BTreeMap<ChannelId, String>>,
+    /// The last commit whose rows are in the counts.
+    pub commit: u64,
     /// Counts one for every change of the above.
     pub version: u64,
 }
@@ -77,6 +79,8 @@ pub struct TailStatus {
     pub source: String,
     /// The beginning of the history, unix seconds.
     pub history_from: i64,
+    /// From when on the history holds every row: later than its beginning once rows were dropped from it.
+    pub known_from: i64,
     /// Rows up to this id were read; higher ids that were ever read belong to a table that is gone.
     pub last_id: i64,
 }
@@ -99,6 +103,8 @@ pub struct LimitsStatus {
     pub limits: Vec<Limit>,
     /// Where each key of each limit stands; None until the windows are filled.
     pub standings: Option<Vec<Standing>>,
+    /// The last commit whose rows are in them.
+    pub commit: u64,
     /// The file was looked at, or for.
     pub looked: bool,
     /// When the file in force was taken over, unix seconds; None if there is none.

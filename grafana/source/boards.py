@@ -5,10 +5,10 @@ percentiles and states come from Prometheus.
 """
 
 from kit import (
-    FILTER, FILTERS, FINE, OVER, PLAIN, WARNING, WINDOW, Column, api, bars, board, change, channel_variable,
-    code, custom, donut, facts, from_api, group_variable, heatmap, hidden, incidents_annotation, link, matrix,
-    model_variable, number, open_log, override, percentiles, prom, prom_table, row, section, series, stat, steps, t, table,
-    textbox, time, timeline, to, trend, word, words,
+    CARRIED, FILTER, FILTERS, FINE, OVER, PLAIN, WARNING, WINDOW, Column, api, bars, board, carried, change, code, custom,
+    donut, facts, from_api, heatmap, hidden, incidents_annotation, kept, link, matrix, names, number, open_log, override,
+    percentiles, prom, prom_table, row, section, series, stat, steps, t, table, textbox, time, timeline, to, trend, word,
+    words,
 )
 
 CHANNEL = 'channel_id=~"$channel_id"'
@@ -34,23 +34,63 @@ def statuses():
                  auto_disabled=("disabled automatically", OVER), deleted=("deleted", PLAIN), unknown=("unknown", PLAIN))
 
 
-def log_columns(status=False):
-    """The columns of rows of the log, wherever they are listed."""
+def kinds_of_rows():
+    return names(topup="top-up", consume="consumption", manage="management", system="system", error="failure",
+                 refund="refund", login="login", test="test", unknown="unknown")
+
+
+def measures_of_limits():
+    return names(tokens="tokens", input_tokens="input tokens", output_tokens="output tokens", requests="requests",
+                 errors="failed attempts", quota="quota", cost_usd="US dollars")
+
+
+def windows():
+    """Calendar windows; rolling ones are lengths such as 24h, which need no word."""
+    return names(day="day", week="week", month="month")
+
+
+def restores():
+    return names(never="never", window_reset="with the window")
+
+
+def reasons_of_acts():
+    return names(off="breaker is off", no_channel="no channel number", unknown_channel="unknown channel",
+                 protected="protected", too_old="alert too old", from_the_future="alert from the future",
+                 last_of="last channel", too_many="too many an hour", hands_off="changed by a person",
+                 not_ours="not ours", over="alert is over", unreachable="unreachable", denied="access denied",
+                 rate_limited="rate limited", rejected="rejected", server="server error")
+
+
+def reasons_of_deliveries():
+    return names(unreachable="unreachable", ambiguous="may have arrived", server="server error", answer="odd answer",
+                 rate_limited="rate limited", clock="wrong clock", plainer="sent plainer", moved="chat moved",
+                 unauthorized="bad token", chat="no such chat", forbidden="forbidden", keyword="keyword missing",
+                 signature="wrong signature", ip_not_allowed="IP not allowed", rejected="rejected",
+                 too_long="too long", too_old="too old", too_many="too many", target_removed="target removed",
+                 dropped="dropped by hand")
+
+
+def log_columns(all_of_them=False):
+    """The columns of rows of the log, wherever they are listed; in a list of every kind of row, some more."""
     found = [
-        time("created_at", "Time"),
+        time("created_at", "Time", width=160),
         word("model", "Model"),
         word("channel_name", "Channel"),
-        word("username", "User", width=100),
-        number("duration_seconds", "Duration", "s", decimals=1, width=110, cell="background", thresholds=SLOW,
-               links=[open_log()]),
-        number("time_to_first_token_seconds", "First token", "s", decimals=2, width=110),
-        number("input_tokens", "Input", width=90),
-        number("output_tokens", "Output", width=90),
-        number("cost_usd", "Cost", "currencyUSD", decimals=4, width=100),
-        word("outcome", "Outcome", width=130, cell="color-text", mappings=outcomes()),
+        word("username", "User", width=90),
     ]
-    if status:
-        found.append(number("status_code", "Status", "none", width=80))
+    if all_of_them:
+        found.append(word("token_name", "Token", width=95))
+    found += [
+        number("duration_seconds", "Duration", "s", decimals=1, width=95, cell="background", thresholds=SLOW,
+               links=[open_log()]),
+        number("time_to_first_token_seconds", "First token", "s", decimals=2, width=95),
+        number("input_tokens", "Input", width=80),
+        number("output_tokens", "Output", width=80),
+        number("cost_usd", "Cost", "currencyUSD", decimals=4, width=90),
+        word("outcome", "Outcome", width=110, cell="color-text", mappings=outcomes()),
+    ]
+    if all_of_them:
+        found.append(number("status_code", "Status code", "none", width=95))
     return found + [word("request_id", "Request", links=[open_log()]), hidden("id", "id")]
 
 
@@ -59,7 +99,7 @@ def overview():
 
     def share(title, measure, name, unit, root, key, column, text):
         columns = [word(key, column), number(measure, name, unit)]
-        return donut(title, 8, api("/overview", root, columns, asked), text, unit, name)
+        return donut(title, 8, "/overview", root, columns, text, asked)
 
     return board("tm-overview", "Overview", [
         row(4,
@@ -122,26 +162,28 @@ def overview():
                 number("used", "Used", "short", width=100),
                 number("share", "Share", "percentunit", decimals=0, width=140, cell="gauge", min=0, max=1, thresholds=steps(base="blue")),
             ], "Who used the limit that stands first in the table beside, in its own unit.", {"limit": "1"})),
-    ], [channel_variable(), model_variable(), group_variable()], annotations=[incidents_annotation()])
+    ], carried("channel_id", "model", "group"), annotations=[incidents_annotation()])
 
 
 def channels():
-    status = "max by (channel_name) (newapi_channel_status{%s,status=\"%s\"})"
+    # Channels may have the same name.
+    named = "{{channel_name}} ({{channel_id}})"
+    status = "max by (channel_id, channel_name) (newapi_channel_status{%s,status=\"%s\"})"
     state = f"1 * {status % (CHANNEL, 'enabled')} + 2 * {status % (CHANNEL, 'manually_disabled')} + 3 * {status % (CHANNEL, 'auto_disabled')}"
     states = words(**{"1": ("enabled", FINE), "2": ("disabled by hand", "blue"), "3": ("disabled automatically", OVER)})
     measures = [
-        number("requests", "Requests", width=100),
-        number("success_share", "Success", "percentunit", decimals=1, width=100, cell="color-text", thresholds=SHARE_OF_SUCCESS),
-        number("errors", "Failed attempts", width=120),
-        number("duration_p95_seconds", "p95", "s", decimals=1, width=90),
-        number("time_to_first_token_p95_seconds", "First token p95", "s", decimals=1, width=130),
-        number("cost_usd", "Cost", "currencyUSD", decimals=2, width=100),
+        number("requests", "Requests", width=90),
+        number("success_share", "Success", "percentunit", decimals=1, width=85, cell="color-text", thresholds=SHARE_OF_SUCCESS),
+        number("errors", "Failed attempts", width=115),
+        number("duration_p95_seconds", "p95", "s", decimals=1, width=75),
+        number("time_to_first_token_p95_seconds", "First token p95", "s", decimals=1, width=120),
+        number("cost_usd", "Cost", "currencyUSD", decimals=2, width=90),
     ]
-    last_error = [time("last_error.created_at", "Last failure", unit="dateTimeFromNow", width=140, links=[open_log()]),
+    last_error = [time("last_error.created_at", "Last failure", unit="dateTimeFromNow", width=125, links=[open_log()]),
                   hidden("last_error.id", "id")]
-    attempts = "sum by (channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (CHANNEL, CHANNEL)
-    good = "(sum by (channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (CHANNEL, attempts, attempts)
-    p95 = "histogram_quantile(0.95, sum by (channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % CHANNEL
+    attempts = "sum by (channel_id, channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (CHANNEL, CHANNEL)
+    good = "(sum by (channel_id, channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (CHANNEL, attempts, attempts)
+    p95 = "histogram_quantile(0.95, sum by (channel_id, channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % CHANNEL
     return board("tm-channels", "Channels & models", [
         row(4,
             stat("Channels enabled", 4, prom('sum(newapi_channel_status{%s,status="enabled"})' % CHANNEL, instant=True),
@@ -156,25 +198,24 @@ def channels():
                  "Attempts in the time range that were followed by one on another channel.", "short", decimals=0),
             stat("Lowest balance", 4, prom("min(newapi_channel_balance_usd{%s})" % CHANNEL, instant=True),
                  "The lowest balance that new-api knows of a channel. It may be old: new-api asks when it is told to.", "currencyUSD", thresholds=steps((10, WARNING), (50, FINE), base=OVER), decimals=2)),
-        row(8, timeline("Status of channels", 24, state, "{{channel_name}}", states, "Which channels were enabled when. Red: new-api disabled it. Blue: a person did, or the circuit breaker.")),
+        row(8, timeline("Status of channels", 24, state, named, states, "Which channels were enabled when. Red: new-api disabled it. Blue: a person did, or the circuit breaker.")),
         row(10, table("Channels", 24, "/channels", "items", [
             word("channel_name", "Channel"),
-            word("status", "Status", width=150, cell="color-text", mappings=statuses()),
-            word("type_name", "Provider", width=130),
+            word("status", "Status", width=145, cell="color-text", mappings=statuses()),
+            word("type_name", "Provider", width=115),
             *measures,
-            number("balance_usd", "Balance", "currencyUSD", decimals=2, width=100, cell="color-text", thresholds=steps((10, WARNING), (50, PLAIN), base=OVER)),
-            time("tested_at", "Tested", unit="dateTimeFromNow", width=130),
+            number("balance_usd", "Balance", "currencyUSD", decimals=2, width=90, cell="color-text", thresholds=steps((10, WARNING), (50, PLAIN), base=OVER)),
             *last_error,
         ], "Every channel with its figures in the time range. The filters above do not apply. A click on the last failure opens its row.", WINDOW)),
         row(9,
-            series("Share of good answers by channel", 12, prom(good, "{{channel_name}}"),
+            series("Share of good answers by channel", 12, prom(good, named),
                    "Answers without a broken stream, of all attempts. A dip tells which channel fails and since when.", "percentunit", step="5m", calcs=("lastNotNull", "mean")),
-            series("Duration p95 by channel", 12, prom(p95, "{{channel_name}}"),
+            series("Duration p95 by channel", 12, prom(p95, named),
                    "95 % of the requests that were not retried took no longer.", "s", step="5m", calcs=("lastNotNull", "mean"))),
         row(9,
             series("Failed attempts by status", 12, prom("sum by (status_code, error_type) (increase(newapi_errors_total{%s}[$__rate_interval]))" % FILTER, "{{status_code}} {{error_type}}"),
                    "Failed attempts in each step. 429: the provider limits the rate. 401 and 403: the key is bad. 5xx: the provider fails.", bars=True, step="5m", calcs=("max", "mean")),
-            series("Failovers by channel", 12, prom("sum by (channel_name) (increase(newapi_failovers_total{%s}[$__rate_interval]))" % FILTER, "{{channel_name}}"),
+            series("Failovers by channel", 12, prom("sum by (channel_id, channel_name) (increase(newapi_failovers_total{%s}[$__rate_interval]))" % FILTER, named),
                    "Attempts on a channel that were followed by one on another channel, in each step.", bars=True, step="5m", calcs=("max", "mean"))),
         section("Models"),
         row(12, matrix("Cost: model by channel", 24, "sum by (model, channel_name) (increase(newapi_cost_usd_total{%s}[$__range])) > 0" % FILTER, "model", "channel_name",
@@ -188,7 +229,7 @@ def channels():
                        "Fewest first. Red: nobody in this group can use the model. Orange: the only channel left.",
                        number("Value", "Channels", "none", width=100, cell="color-text", thresholds=steps((1, WARNING), (2, FINE), base=OVER)),
                        drop=("__name__", "instance", "job"))),
-    ], [channel_variable(), model_variable()], annotations=[incidents_annotation()])
+    ], carried("channel_id", "model"), annotations=[incidents_annotation()])
 
 
 def quantile(q, family):
@@ -224,15 +265,25 @@ def performance():
         row(9,
             series("Duration p95 by model", 12, prom(p95, "{{model}}"), "95 % of the requests took no longer.", "s", step="5m", calcs=("lastNotNull", "max")),
             series("Share of slow requests by model", 12, prom(slow, "{{model}}"), "Requests over SLOW_REQUEST_THRESHOLD, of all answered requests.", "percentunit", step="5m", calcs=("mean", "max"))),
-    ], [channel_variable(), model_variable()], annotations=[incidents_annotation()])
+    ], carried("channel_id", "model"), annotations=[incidents_annotation()])
 
 
 def logs():
-    people = {"group": "${group:csv}", "username": "${username}"}
+    people = {"group": "${group:csv}", "username": "${username}", "token_name": "${token_name}"}
+    # Who changes a filter on a later page begins with the first page of what passes the new one.
     asked = FILTERS | people | {"outcome": "${outcome:csv}", "type": "${type:csv}", "min_duration": "${min_duration}",
-                                "request_id": "${request_id}", "limit": "100", "cursor": "${cursor}"}
-    kept = "&".join(f"${{{name}:queryparam}}" for name in ("channel_id", "model", "group", "username", "outcome", "type", "min_duration", "request_id"))
-    page = to("tm-logs", "${__url_time_range}&" + kept + "&var-cursor=")
+                                "request_id": "${request_id}", "limit": "100", "cursor": "${cursor}", "stale_cursor": "first"}
+    filters = [
+        *carried(*CARRIED),
+        textbox("username", "User"),
+        textbox("token_name", "Token"),
+        custom("outcome", "Outcome", [("success", "success"), ("stream error", "stream_error"), ("client gone", "client_gone"),
+                                      ("failed attempt", "error"), ("refund", "refund"), ("settlement", "settlement"), ("test", "test")], many=True),
+        custom("type", "Type", [("consumption", "2"), ("failure", "5"), ("refund", "6"), ("top-up", "1"), ("management", "3"), ("system", "4"), ("login", "7")], many=True),
+        custom("min_duration", "Slower than", [("all", "0s"), ("1 s", "1s"), ("5 s", "5s"), ("20 s", "20s"), ("60 s", "60s")]),
+        textbox("request_id", "Request"),
+    ]
+    page = to("tm-logs", "${__url_time_range}&" + kept(*(one["name"] for one in filters)) + "&var-cursor=")
     older = word("next_cursor", "Older", links=[link("Next page", page + "${__value.raw}")])
     older.look["mappings"] = [{"type": "regex", "options": {"pattern": "^.+$", "result": {"text": t("Older rows →"), "index": 0}}}]
     return board("tm-logs", "Logs", [
@@ -241,39 +292,35 @@ def logs():
                 number("requests", "Requests"), number("errors", "Failed attempts"), number("tokens", "Tokens"),
                 number("cost_usd", "Cost", "currencyUSD", decimals=2),
                 number("duration_p95_seconds", "p95", "s", decimals=1),
-            ], "Sums of the time range for channel, model, group and user. The other filters do not apply to them.", FILTERS | people),
+            ], "Sums of the time range for channel, model, group, user and token. The other filters do not apply to them.", FILTERS | people),
             table("Paging", 8, "/logs", "", [number("items.#", "Rows on this page", "none", width=160), older],
-                  "Goes on with older rows. The link in the title of the table below goes back to the newest.", asked)),
-        row(20, table("Rows, newest first", 24, "/logs", "items", log_columns(status=True),
+                  "Goes on with older rows. Another filter begins with its newest rows again; so does the link in the title of the table below.", asked)),
+        row(20, table("Rows, newest first", 24, "/logs", "items", log_columns(all_of_them=True),
                       "100 rows a page. Click a duration or a request for its detail; over 5 s is red.", asked, filterable=True,
                       links=[link("Newest rows", page)])),
-    ], [
-        channel_variable(), model_variable(), group_variable(),
-        textbox("username", "User"),
-        custom("outcome", "Outcome", [("success", "success"), ("stream error", "stream_error"), ("client gone", "client_gone"),
-                                      ("failed attempt", "error"), ("refund", "refund"), ("settlement", "settlement"), ("test", "test")], many=True),
-        custom("type", "Type", [("consumption", "2"), ("failure", "5"), ("refund", "6"), ("top-up", "1"), ("management", "3"), ("system", "4"), ("login", "7")], many=True),
-        custom("min_duration", "Slower than", [("all", "0s"), ("1 s", "1s"), ("5 s", "5s"), ("20 s", "20s"), ("60 s", "60s")]),
-        textbox("request_id", "Request"),
-        textbox("cursor", "Cursor", hide=True),
-    ])
+    ], [*filters, textbox("cursor", "Cursor", hide=True)])
 
 
 def log_detail():
-    one = "/logs/${log_id}"
-    parts = words(fresh_input=("fresh input", "blue"), cache_read=("cache read", FINE), cache_write=("cache write", WARNING),
-                  output=("output", "purple"), rounding=("rounding", PLAIN))
+    one = "/logs/${row}"
+    kinds = words(fresh_input=("fresh input", "blue"), cache_read=("cache read", FINE), cache_write=("cache write", WARNING),
+                  image_input=("image input", "light-blue"), audio_input=("audio input", "dark-blue"),
+                  output=("output", "purple"), audio_output=("audio output", "light-purple"),
+                  tool_web_search=("web search", "yellow"), tool_file_search=("file search", "light-yellow"),
+                  tool_image_generation=("image generation", "dark-yellow"),
+                  rounding=("rounding", PLAIN), minimum_charge=("minimum charge", PLAIN))
+    costs = [word("kind", "Part", mappings=kinds), number("cost_usd", "Cost", "currencyUSD", decimals=5)]
 
-    def hidden_text(name, selector):
-        return from_api(name, "", one, "", selector, selector, hide=True)
+    def hidden_text(name, selector, url=one):
+        return from_api(name, "", url, "", selector, selector, hide=True)
 
-    tries = [number("status_code", "Status", "none", width=80, cell="color-text", thresholds=steps((400, OVER))), word("error", "Error")]
+    tries = [number("status_code", "Status code", "none", width=95, cell="color-text", thresholds=steps((400, OVER))), word("error", "Error")]
     return board("tm-log-detail", "Log detail", [
         row(4, facts("This row", 24, one, "", [
-            word("model", "Model"), word("channel_name", "Channel"), word("outcome", "Outcome", mappings=outcomes()),
-            word("username", "User"), word("token_name", "Token"), word("group", "Group"),
+            word("id", "Row of the log"), word("model", "Model"), word("channel_name", "Channel"),
+            word("outcome", "Outcome", mappings=outcomes()), word("username", "User"), word("token_name", "Token"),
             number("tokens.total", "Tokens"), number("cost_usd", "Cost", "currencyUSD", decimals=4),
-        ], "The row of the log whose id stands above. Come here by a click on a row of another board.")),
+        ], "The row of the log whose id stands above; latest is the newest answered request. If this is another row, there is none with that id.")),
         row(8,
             facts("Timing", 6, one, "", [
                 number("timing.duration_seconds", "Duration", "s", decimals=1, thresholds=SECONDS),
@@ -281,10 +328,10 @@ def log_detail():
                 number("timing.tokens_per_second", "Tokens per second", "short", decimals=1),
                 number("timing.attempts.#", "Channels tried", "none"),
             ], "Over 5 s the duration is red. Few tokens per second: a slow model. A late first token: a queue, or reasoning. Several channels tried: time lost before.", orientation="horizontal"),
-            donut("Make-up of tokens", 9, api(one, "tokens.parts", [word("kind", "Part", mappings=parts), number("tokens", "Tokens")]),
-                  "Tokens by kind. Cached input is cheaper than fresh input.", "short", "Tokens"),
-            bars("Make-up of cost", 9, api(one, "cost.parts", [word("kind", "Part", mappings=parts), number("cost_usd", "Cost", "currencyUSD")]),
-                 "Dollars by kind of token, computed from the price factors below.", "currencyUSD", "Cost", decimals=5)),
+            donut("Make-up of tokens", 9, one, "tokens.parts", [word("kind", "Part", mappings=kinds), number("tokens", "Tokens")],
+                  "Tokens by kind. Cached input is cheaper than fresh input."),
+            bars("Make-up of cost", 9, api(one, "cost.parts", costs),
+                 "Dollars by kind of token, computed from the price factors below.", "currencyUSD", columns=costs)),
         row(7,
             table("Channels tried", 12, one, "timing.attempts", [word("channel_name", "Channel", width=180), *tries],
                   "In the order in which the gateway tried them; the last one answered."),
@@ -299,7 +346,7 @@ def log_detail():
             code("Request", 12, "request_json", "What new-api recorded of the request, and its body where the installation stores bodies."),
             code("Response", 12, "response_json", "What new-api recorded of the answer, and its body where the installation stores bodies.")),
         row(7, table("All rows of this request", 24, "/requests/${request_id}", "items", [
-            time("created_at", "Time"), word("type_name", "Type", width=110), word("channel_name", "Channel"), word("model", "Model"),
+            time("created_at", "Time"), word("type_name", "Type", width=110, mappings=kinds_of_rows()), word("channel_name", "Channel"), word("model", "Model"),
             number("duration_seconds", "Duration", "s", decimals=1, width=110, links=[open_log()]),
             number("cost_usd", "Cost", "currencyUSD", decimals=4, width=100),
             word("outcome", "Outcome", width=130, cell="color-text", mappings=outcomes()),
@@ -311,7 +358,10 @@ def log_detail():
         row(9, table("Slow requests of the time range", 24, "/slow-requests", "items", log_columns(),
                      "If you came here without a row: pick one.", WINDOW | {"limit": "20"})),
     ], [
-        textbox("log_id", "Row of the log", "1"),
+        *carried(),
+        textbox("log_id", "Row of the log", "latest"),
+        # Looked up once, so that all panels are about the same row.
+        hidden_text("row", "id", "/logs/${log_id}"),
         hidden_text("request_json", "request_text"),
         hidden_text("response_json", "response_text"),
         hidden_text("request_id", "request_id"),
@@ -320,10 +370,15 @@ def log_detail():
 
 def limits():
     firing = 'count(ALERTS{alertstate="firing",severity="%s"}) or vector(0)'
+    # Alerts of ours carry the channel's number only, so that they stay the same when it is renamed; its name is
+    # looked up. A channel that is gone is told by its number.
+    channel = 'topk by (channel_id) (1, max by (channel_id, channel_name) (newapi_channel_info))'
+    alerts = 'ALERTS{alertstate="firing"}'
+    named = f'({alerts} * on (channel_id) group_left (channel_name) {channel}) or label_join({alerts} unless on (channel_id) newapi_channel_info, "channel_name", "", "channel_id")'
+    about = f'label_join({named}, "about", " ", "limit", "group", "target", "reason", "result", "family", "integration", "rule_group")'
     results = words(done=("done", FINE), would_do=("would do", "blue"), already_so=("already so", PLAIN), refused=("refused", WARNING),
                     failed=("failed", OVER), unverified=("unverified", OVER), pending=("in work", WARNING))
-    sent = words(sent=("sent", FINE), pending=("waits", WARNING), retry=("tried again", WARNING), dead=("given up", OVER), superseded=("superseded", PLAIN))
-    not_alerts = ("__name__", "alertstate", "instance", "job", "channel_id", "window", "measure", "action", "restore", "dashboard")
+    sent = words(sent=("sent", FINE), pending=("waits", WARNING), leased=("being sent", WARNING), dead=("given up", OVER), superseded=("superseded", PLAIN))
     return board("tm-limits", "Limits & alerts", [
         row(4,
             stat("Limits exceeded", 4, prom("count(newapi_limit_used_ratio >= 1) or vector(0)", instant=True), "Limits of which all is used. The bars below say which.", "none", thresholds=steps((1, OVER))),
@@ -332,47 +387,48 @@ def limits():
             stat("Warnings", 4, prom(firing % "warning", instant=True), "Warnings that fire now.", "none", thresholds=steps((1, WARNING))),
             stat("Channels tripped", 4, prom("sum(token_monitor_breaker_open) or vector(0)", instant=True), "Channels that the circuit breaker disabled and nobody enabled since. The table of acts says why.", "none", thresholds=steps((1, OVER))),
             stat("Messages waiting", 4, prom("sum(token_monitor_outbox_pending) or vector(0)", instant=True), "Parts of messages that could not be delivered yet. The table of messages says why.", "none", thresholds=steps((1, WARNING), (20, OVER)))),
-        row(12,
-            bars("Used of each limit", 8, prom('sort_desc(topk(12, max by (limit, channel_name, model) (newapi_limit_used_ratio)))', "{{limit}} {{channel_name}} {{model}}", instant=True),
+        row(10,
+            bars("Used of each limit", 9, prom('sort_desc(topk(12, max by (limit, channel_name, model) (newapi_limit_used_ratio)))', "{{limit}} {{channel_name}} {{model}}", instant=True),
                  "The twelve fullest. Orange from 80 % on, red when exceeded.", "percentunit", top=1, thresholds=USED, decimals=0),
-            table("Limits", 16, "/limits", "items", [
-                word("limit", "Limit"), word("channel_name", "Channel", width=130), word("model", "Model", width=130),
-                word("measure", "Measure", width=110), number("used", "Used", width=90), number("max", "Max", width=90),
-                number("ratio", "Share", "percentunit", decimals=0, width=110, cell="gauge", min=0, max=1, thresholds=USED),
-                word("window", "Window", width=80),
-                time("exhausted_at", "Full", unit="dateTimeFromNow", width=110),
-                time("resets_at", "Calm again", unit="dateTimeFromNow", width=110),
-                word("action", "Action", width=130, mappings=words(notify=("notify", PLAIN), disable_channel=("disable channel", PLAIN))),
+            prom_table("Firing alerts", 15, f"max by (severity, alertname, channel_name, model, about) ({about})", [
+                word("severity", "Severity", width=100, cell="color-background", mappings=severities()),
+                word("alertname", "Alert", width=230), word("channel_name", "Channel"), word("model", "Model"), word("about", "About"),
+            ], "What fires now. The watchdog always does: it proves that the way from Prometheus to the messages works. About: the limit, group or chat.")),
+        row(9,
+            table("Limits", 24, "/limits", "items", [
+                word("limit", "Limit"), word("channel_name", "Channel"), word("model", "Model"),
+                word("measure", "Measure", width=110, mappings=measures_of_limits()), number("used", "Used", width=90), number("max", "Max", width=90),
+                number("ratio", "Share", "percentunit", decimals=0, width=120, cell="gauge", min=0, max=1, thresholds=USED),
+                word("window", "Window", width=80, mappings=windows()),
+                time("exhausted_at", "Full", unit="dateTimeFromNow", width=115),
+                time("resets_at", "Calm again", unit="dateTimeFromNow", width=115),
+                word("action", "Action", width=125, mappings=names(notify="notify", disable_channel="disable channel")),
             ], "Each limit of limits.yml, the fullest first. Full: when it will be exceeded at the present rate, if that is in this window.", {"limit": "100"})),
         row(9,
-            series("Use of limits over time", 12, prom("topk(8, max by (limit, channel_name, model) (newapi_limit_used_ratio))", "{{limit}} {{channel_name}} {{model}}"),
-                   "The fullest limits at each moment. The dashed line is the limit.", "percentunit", step="1m", calcs=("lastNotNull", "max"), legend="bottom", lines=steps((1, OVER), base="transparent")),
-            prom_table("Firing alerts", 12, 'ALERTS{alertstate="firing"}', [
-                word("severity", "Severity", width=100, cell="color-background", mappings=severities()),
-                word("alertname", "Alert", width=220), word("channel_name", "Channel"), word("limit", "Limit"), word("model", "Model"),
-            ], "What fires now. The watchdog always does: it proves that the way from Prometheus to the messages works.", drop=not_alerts)),
+            series("Use of limits over time", 24, prom("topk(8, max by (limit, channel_name, model) (newapi_limit_used_ratio))", "{{limit}} {{channel_name}} {{model}}"),
+                   "The fullest limits at each moment. The dashed line is the limit.", "percentunit", step="1m", calcs=("lastNotNull", "max"), lines=steps((1, OVER), base="transparent"))),
         section("What happened and what was done"),
         row(9, table("Incidents", 24, "/incidents", "items", [
-            time("started_at", "Since"), word("severity", "Severity", width=100, cell="color-background", mappings=severities()),
-            word("rule", "Alert", width=220), word("channel_name", "Channel", width=140),
+            time("started_at", "Since", width=160), word("severity", "Severity", width=90, cell="color-background", mappings=severities()),
+            word("rule", "Alert", width=200), word("channel_name", "Channel", width=130),
             word("annotations.summary", "What"),
-            word("state", "State", width=100, cell="color-text", mappings=words(firing=("firing", OVER), resolved=("resolved", FINE))),
-            time("resolved_at", "Until"),
-            word("act.result", "Circuit break", width=130, cell="color-text", mappings=results),
-            number("notifications", "Told", "none", width=70),
+            word("state", "State", width=90, cell="color-text", mappings=words(firing=("firing", OVER), resolved=("resolved", FINE))),
+            time("resolved_at", "Until", width=160),
+            word("act.result", "Circuit break", width=115, cell="color-text", mappings=results),
+            number("notifications", "Notifications", "none", width=105),
         ], "Alerts that reached the monitor, newest first, and what the circuit breaker did about them.", {"limit": "100"})),
         row(9, table("Circuit breaks", 24, "/breaker", "items", [
-            time("asked_at", "Time"), word("action", "Act", width=100, mappings=words(trip=("trip", PLAIN), restore=("restore", PLAIN))),
-            word("channel_name", "Channel", width=140), word("rule", "Alert", width=220),
-            word("result", "Result", width=110, cell="color-text", mappings=results),
-            word("reason", "Reason", width=140), word("restore", "Restore", width=120),
-            time("restore_at", "Enabled again"), time("finished_at", "Finished"),
-        ], "What was asked of the circuit breaker, newest first: what, when, why and how it went.", {"limit": "100"})),
+            time("asked_at", "Time", width=160), word("action", "Act", width=75, mappings=names(trip="trip", restore="restore")),
+            word("channel_name", "Channel", width=130), word("asked_because", "Why", width=200, mappings=restores()),
+            word("result", "Result", width=100, cell="color-text", mappings=results),
+            word("reason", "Reason", width=140, mappings=reasons_of_acts()), word("detail", "Detail"),
+            word("restore", "Restore", width=115, mappings=restores()), time("restore_at", "Enabled again", width=160),
+        ], "What was asked of the circuit breaker, newest first: what, when, why and how it went. Why: the rule of the alert, the words of the person, or when it was to be enabled again.", {"limit": "100"})),
         row(9, table("Messages", 24, "/deliveries", "items", [
-            time("created_at", "Time"), word("target", "Target", width=110),
-            word("state", "State", width=110, cell="color-text", mappings=sent),
+            time("created_at", "Time", width=160), word("target", "Target", width=100),
+            word("state", "State", width=100, cell="color-text", mappings=sent),
             number("part", "Part", "none", width=70), number("parts", "Parts", "none", width=70), number("attempts", "Attempts", "none", width=90),
-            word("reason", "Reason", width=140), word("error", "Error"), time("sent_at", "Sent"),
+            word("reason", "Reason", width=140, mappings=reasons_of_deliveries()), word("error", "Error"), time("sent_at", "Sent", width=160),
         ], "Messages to chats, newest first. If one was given up, the reason and the target's own words stand beside it.", {"limit": "100"})),
         row(8,
             series("Acts of the circuit breaker", 8, prom("sum by (action, result) (increase(token_monitor_breaker_actions_total[$__rate_interval]))", "{{action}} {{result}}"),
@@ -381,7 +437,7 @@ def limits():
                    "Attempts to deliver parts of messages. A dash: no chat is set up.", bars=True, step="5m", legend="bottom", calcs=("max",)),
             series("Oldest waiting message", 8, prom('max by (target) (token_monitor_outbox_oldest_seconds) or on () label_replace(vector(0), "target", "–", "", "")', "{{target}}"),
                    "How long the oldest message has been waiting. A dash: no chat is set up.", "s", legend="bottom", calcs=("lastNotNull", "max"))),
-    ], annotations=[incidents_annotation()])
+    ], carried(), annotations=[incidents_annotation()])
 
 
 def self():
@@ -416,7 +472,7 @@ def self():
             series("Scrapes that succeeded", 8, prom("avg_over_time(up%s[$__rate_interval])" % job, "{{instance}}"), "Below 100 %: the monitor was down or slow to answer.", "percentunit", legend="bottom", calcs=("mean",)),
             series("Messages waiting over time", 8, prom('max by (target) (token_monitor_outbox_pending) or on () label_replace(vector(0), "target", "–", "", "")', "{{target}}"), "Parts of messages that wait for a chat. A dash: no chat is set up.", legend="bottom", calcs=("lastNotNull", "max")),
             prom_table("Version", 8, "token_monitor_build_info", [word("instance", "Instance"), word("version", "Version", width=120)], "The monitor that runs.", drop=("__name__", "job"))),
-    ])
+    ], carried())
 
 
 ALL = [overview, channels, performance, logs, log_detail, limits, self]

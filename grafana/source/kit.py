@@ -15,6 +15,9 @@ FILTER = 'channel_id=~"$channel_id",model=~"$model"'
 WINDOW = {"from": "${__from}", "to": "${__to}"}
 FILTERS = WINDOW | {"channel_id": "${channel_id:csv}", "model": "${model:csv}"}
 
+# The filters that every board has, on some hidden, so that a link can take them along.
+CARRIED = ("channel_id", "model", "group")
+
 # Colours mean the same everywhere.
 OVER, WARNING, FINE, PLAIN = "red", "orange", "green", "text"
 
@@ -65,6 +68,11 @@ def tag():
 def to(board, query=""):
     """The address of another board of the same language."""
     return f"/d/{uid(board)}" + (f"?{query}" if query else "")
+
+
+def kept(*names):
+    """Variables as they are, for an address."""
+    return "&".join(f"${{{name}:queryparam}}" for name in names)
 
 
 # ---- queries ----------------------------------------------------------------------------------------------------------
@@ -147,6 +155,11 @@ def steps(*pairs, base=FINE):
     return {"mode": "absolute", "steps": all_steps}
 
 
+def names(**texts):
+    """Mappings of fixed values to a text, which is no judgement."""
+    return words(**{value: (text, PLAIN) for value, text in texts.items()})
+
+
 def words(**colours):
     """Mappings of fixed values to a text and a colour: words(firing=("firing", OVER))."""
     options = {
@@ -169,7 +182,8 @@ def link(title, url):
 
 def open_log(field="id"):
     """The link of a cell to the detail of its row."""
-    return link("Open log", to("tm-log-detail", f"var-log_id=${{__data.fields.{field}}}&${{__url_time_range}}"))
+    query = f"var-log_id=${{__data.fields.{field}}}&${{__url_time_range}}&{kept(*CARRIED)}"
+    return link("Open log", to("tm-log-detail", query))
 
 
 def look_of(column, table):
@@ -207,6 +221,16 @@ def look_of(column, table):
 def overrides_of(columns, table):
     pairs = [(column, look_of(column, table)) for column in columns]
     return [override(column.text, found) for column, found in pairs if found]
+
+
+def rows_coloured(columns):
+    """The colours of mapped words, where each row of an answer is drawn as one part: Grafana looks for them under the
+    name of the part."""
+    options = [mapping["options"] for column in columns for mapping in column.look.get("mappings", ())]
+    return [
+        override(one["text"], {"color": {"mode": "fixed", "fixedColor": one["color"]}})
+        for values in options for one in values.values()
+    ]
 
 
 def organize(columns, exclude=(), rename=None):
@@ -266,6 +290,10 @@ def stat(title, w, targets, description, unit="short", color=None, thresholds=No
 
 def facts(title, w, url, root, columns, description, params=None, orientation="vertical"):
     """Several values of one answer side by side, words and numbers mixed."""
+    for column in columns:
+        # Else a name that is a number would be read as one, and an id become "143 K".
+        if column.kind == "string":
+            column.look.setdefault("unit", "string")
     found = stat(title, w, api(url, root, columns, params), description, names=True, fields="/.*/",
                  overrides=overrides_of(columns, table=False),
                  transformations=[organize([column.text for column in columns])])
@@ -282,7 +310,7 @@ def change(title, w, measure, unit, description, params, bad=None, decimals=None
     }[bad]
     exact = {} if decimals is None else {"decimals": decimals}
     columns = [
-        number("totals." + measure, "Now", unit, colour=PLAIN, **exact),
+        number("totals." + measure, "This period", unit, colour=PLAIN, **exact),
         number("change." + measure, "Change", "percentunit", decimals=1, **judged),
     ]
     found = facts(title, w, "/overview", "", columns, description, params)
@@ -332,21 +360,31 @@ def trend(title, w, measure, name, unit, description, params, by="model", **more
                   **more)
 
 
-def donut(title, w, target, description, unit, field, legend="right"):
+def parts(columns):
+    """Options and overrides of a panel that draws each row of an answer as one part, named by its words."""
+    value = next(column for column in columns if column.kind == "number")
+    reduce = {"calcs": ["lastNotNull"], "fields": f"/^{value.text}$/", "values": True, "limit": 20}
+    return value, reduce, overrides_of(columns, table=False) + rows_coloured(columns)
+
+
+def donut(title, w, url, root, columns, description, params=None, legend="right"):
+    value, reduce, overrides = parts(columns)
     options = {
         "pieType": "donut",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": f"/^{t(field)}$/", "values": True, "limit": 20},
+        "reduceOptions": reduce,
         "legend": {"displayMode": "table", "placement": legend, "showLegend": True, "values": ["value", "percent"]},
         "displayLabels": [],
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    defaults = {"unit": unit, "color": {"mode": "palette-classic"}}
-    return panel("piechart", title, w, target, description, defaults, (), options)
+    defaults = {"unit": value.look["unit"], "color": {"mode": "palette-classic"}}
+    return panel("piechart", title, w, api(url, root, columns, params), description, defaults, overrides, options)
 
 
-def bars(title, w, target, description, unit, field="", top=None, thresholds=None, decimals=None):
-    """Horizontal bars; with `field` one for each row of an answer, else one for each series."""
-    reduce = {"calcs": ["lastNotNull"], "fields": f"/^{t(field)}$/" if field else "", "values": bool(field), "limit": 20}
+def bars(title, w, target, description, unit, top=None, thresholds=None, decimals=None, columns=()):
+    """Horizontal bars, one for each series; with the `columns` of the answer one for each row."""
+    reduce, overrides = {"calcs": ["lastNotNull"], "fields": "", "values": False, "limit": 20}, ()
+    if columns:
+        _, reduce, overrides = parts(columns)
     options = {
         "displayMode": "basic",
         "orientation": "horizontal",
@@ -364,7 +402,7 @@ def bars(title, w, target, description, unit, field="", top=None, thresholds=Non
     if decimals is not None:
         defaults["decimals"] = decimals
     defaults |= {"color": {"mode": "thresholds"}, "thresholds": thresholds or steps(base="blue")}
-    return panel("bargauge", title, w, target, description, defaults, (), options)
+    return panel("bargauge", title, w, target, description, defaults, overrides, options)
 
 
 def heatmap(title, w, expr, description):
@@ -515,6 +553,13 @@ def group_variable():
     return from_prometheus("group", "Group", "label_values(newapi_model_enabled_channels, group)")
 
 
+def carried(*shown):
+    """The filters that all boards share: those that this board offers, and the others hidden, so that they are still there
+    on the next board."""
+    made = {"channel_id": channel_variable, "model": model_variable, "group": group_variable}
+    return [made[name]() | ({} if name in shown else {"hide": 2}) for name in CARRIED]
+
+
 # ---- boards -----------------------------------------------------------------------------------------------------------
 
 
@@ -538,7 +583,7 @@ def incidents_annotation():
     return {"name": t("Incidents"), "datasource": API, "enable": True, "hide": False, "iconColor": OVER, "target": query}
 
 
-def board(name, title, rows, variables=(), refresh="30s", annotations=()):
+def board(name, title, rows, variables, refresh="30s", annotations=()):
     """Lays the rows out from top to bottom and their panels from left to right."""
     panels, y = [], 0
     for height, members in rows:
@@ -553,8 +598,13 @@ def board(name, title, rows, variables=(), refresh="30s", annotations=()):
     plain = {"asDropdown": False, "icon": "", "tags": [], "targetBlank": False, "tooltip": "", "includeVars": True}
     menu = plain | {"type": "dashboards", "title": "Token Monitor", "tags": [tag()], "asDropdown": True,
                     "keepTime": True, "icon": "external link", "url": ""}
+    # A page that was turned to is none of another range: there, everything else is named.
+    own = [variable["name"] for variable in variables if variable["name"] != "cursor"]
+    paged = len(own) < len(variables)
+    rest = f"&{kept(*own)}&var-cursor=" if paged else ""
     ranges = [
-        plain | {"type": "link", "title": text, "keepTime": False, "url": to(name, f"from=now-{length}&to=now")}
+        plain | {"type": "link", "title": text, "keepTime": False, "includeVars": not paged,
+                 "url": to(name, f"from=now-{length}&to=now{rest}")}
         for text, length in RANGES
     ]
     quick = [{"display": t("Last " + text), "from": f"now-{length}", "to": "now"} for text, length in RANGES]

@@ -6,6 +6,7 @@
 
 mod samples;
 mod steps;
+mod wait;
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,23 +14,19 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
-use crate::newapi::dsn::Engine;
 use crate::newapi::logs::{Logs, RawLogs, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
 use crate::usage::{Context, Rules, Usage};
 use samples::{Samples, Target};
 use steps::{Moments, Steps};
-
-/// Rows of one read, as the tailer reads them.
-const BATCH_ROWS: u32 = 500;
-const BATCH_ROWS_OF_SERVER: u32 = 2_000;
+use wait::Patience;
 
 /// Batches that wait to be counted.
 const QUEUED_BATCHES: usize = 2;
@@ -72,6 +69,9 @@ pub struct Arguments {
     /// About how large the file may become: if there is more history, its oldest part is left out
     #[arg(long, value_name = "MB", default_value_t = 8000)]
     max_megabytes: u32,
+    /// How long to wait for databases that do not answer yet, and for a monitor that has not begun to count
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    wait: Duration,
 }
 
 /// What was written.
@@ -95,10 +95,11 @@ pub async fn run(flags: &Flags, arguments: &Arguments) -> ExitCode {
             let Written { rows, samples, bytes } = written;
             let file = arguments.output.display();
             let size = bytes.div_ceil(1_000_000);
+            let empty = if rows == 0 { "the log has no rows within HISTORY\n" } else { "" };
             // Whoever reads may have seen enough.
             let _ = writeln!(
                 std::io::stdout(),
-                "{file}: {samples} samples of {rows} rows, {size} MB\n\
+                "{empty}{file}: {samples} samples of {rows} rows, {size} MB\n\
                  to load it into a Prometheus that has not recorded the monitor yet, while it is stopped:\n  \
                  promtool tsdb create-blocks-from --max-block-duration=54h openmetrics {file} DATA_FOLDER_OF_PROMETHEUS"
             );
@@ -115,11 +116,11 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let clock = Clock::system();
     let main = Database::new(&config.database);
     let log = config.log_database.as_ref().map_or_else(|| main.clone(), Database::new);
-    let directory = Directory::read(&main).await?;
-    let reader = LogReader::discover(log.clone()).await?;
+    let mut patience = Patience::of(arguments.wait);
+    let (directory, reader) = patience.databases(&main, &log).await?;
 
     // Where the monitor began, if it did: from there its counters count.
-    let monitor = beside(&config.monitor_database)?;
+    let monitor = patience.monitor(&config.monitor_database).await?;
     let planned = clock.unix().saturating_sub(i64::try_from(config.tail.history.as_secs())?).max(1);
     let known = monitor.as_ref().map(|known| known.position.history_from).filter(|from| *from > 0);
     let label_sets = monitor.as_ref().map_or(USUAL_LABEL_SETS, |known| known.label_sets.max(1));
@@ -238,7 +239,7 @@ fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
 
 /// Reads to the end of the log, while another thread counts and writes.
 async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
-    let limit = if reader.database().engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER };
+    let limit = reader.batch_rows();
     let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
     let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
     let work = tokio::task::spawn_blocking(move || {
@@ -360,9 +361,6 @@ impl Counting {
     fn finish(mut self) -> anyhow::Result<Written> {
         let now = self.clock.unix();
         self.pass(now)?;
-        if self.rows == 0 {
-            bail!("the log has no rows within HISTORY, so there is no history to write");
-        }
         let (samples, bytes) = self.samples.finish(&mut self.usage, self.steps.last(now))?;
         Ok(Written { rows: self.rows, samples, bytes })
     }

@@ -15,7 +15,7 @@ use super::steps::Step;
 use crate::metrics::{label_text, leaf_text, metric_name};
 use crate::record::ChannelId;
 use crate::usage::histogram::Histogram;
-use crate::usage::{Family, Key, Leaf, Rules, Series, Usage, Value};
+use crate::usage::{Family, Key, Leaf, Rules, Series, Touched, Usage, Value};
 
 /// A series that has not changed for so long rests, in seconds: as long as Prometheus looks back for a sample, and some
 /// steps of every length more.
@@ -123,7 +123,7 @@ impl<W: Write> Samples<W> {
 
     fn changed(&mut self, usage: &mut Usage, step: Step) -> anyhow::Result<()> {
         let mut lines = Lines { text: &mut self.text, samples: &mut self.lines };
-        for key in &usage.changes().series {
+        for Touched { key, .. } in &usage.changes().series {
             let Some(series) = usage.shared(key) else { continue };
             let (labels, target) = (&self.extra_labels, &self.target);
             let track = self.tracks.entry(Arc::clone(key)).or_insert_with(|| Track {

@@ -81,10 +81,16 @@ pub enum Outcome {
     Done,
     /// It would have been done, but `BREAKER_MODE` is `dry_run`.
     WouldDo,
-    /// Somebody else had done it before; what is not our work is not undone by us.
+    /// It had been done before; what is not our work is not undone by us.
     AlreadySo {
         /// The channel's status, see reference: 1 enabled, 2 by hand, 3 by new-api itself.
         status: i64,
+        /// The act of ours that had done it; None if it was somebody else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<i64>,
+        /// Then, whether the channel is from now on held for this act as well.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        held: bool,
     },
     /// A guard said no.
     Refused {
@@ -108,6 +114,11 @@ impl Outcome {
     pub const RESULTS: [&'static str; 6] =
         ["done", "would_do", "already_so", "refused", "failed", "unverified"];
 
+    /// Somebody else had done it before.
+    pub const fn already(status: i64) -> Self {
+        Self::AlreadySo { status, by: None, held: false }
+    }
+
     /// The label value of `result`.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -128,6 +139,8 @@ impl Outcome {
 pub enum Refusal {
     /// `BREAKER_MODE` is `off`.
     Off,
+    /// The alert is about the sum of what a limit does not count channel by channel.
+    Rest,
     /// The label `channel_id` is no channel's number.
     NoChannel {
         /// What it says, shortened.
@@ -173,6 +186,10 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "reason", rename_all = "snake_case")]
 pub enum Failure {
+    /// No admin API is configured.
+    NotSet,
+    /// new-api's database cannot be read, so it is not known who else serves.
+    NoDatabase,
     /// No connection, or no answer in time.
     Unreachable {
         /// What the system says.

@@ -69,6 +69,13 @@ impl Next {
         Self::because(ActState::Pending, error)
     }
 
+    /// Who else serves is not known, and nothing was sent.
+    fn without_database() -> Self {
+        let otherwise = Outcome::Failed { why: Failure::NoDatabase };
+        let why = "new-api's database cannot be read".to_owned();
+        Self::Later { state: ActState::Pending, otherwise, pause: None, why }
+    }
+
     fn because(state: ActState, error: AdminError) -> Self {
         let why = error.to_string();
         let pause = match &error {
@@ -91,10 +98,7 @@ fn failure(error: AdminError) -> Failure {
 }
 
 /// No admin API is configured; enforcing without one is refused at start.
-fn no_admin() -> Outcome {
-    let detail = "NEW_API_BASE_URL and NEW_API_KEY are not set".to_owned();
-    Outcome::Failed { why: Failure::Denied { detail } }
-}
+const NO_ADMIN: Outcome = Outcome::Failed { why: Failure::NotSet };
 
 impl Breaker {
     /// Tries an act once, and writes what came of it.
@@ -157,10 +161,7 @@ impl Breaker {
             }
         };
         let (directory, seen) = tokio::join!(self.directory(memory), asked);
-        let Some(directory) = directory else {
-            let detail = "new-api's database cannot be read, so it is not known who else serves".to_owned();
-            return Ok(Next::after(AdminError::Unreachable(detail)));
-        };
+        let Some(directory) = directory else { return Ok(Next::without_database()) };
         let seen = match seen {
             Some(Ok(seen)) => seen,
             Some(Err(error)) => return Ok(Next::after(error)),
@@ -175,7 +176,7 @@ impl Breaker {
             Verdict::Go if dry => return Ok(Next::End(Finished::without_effect(Outcome::WouldDo))),
             Verdict::Go => {}
         }
-        let Some(admin) = admin else { return Ok(Next::End(Finished::without_effect(no_admin()))) };
+        let Some(admin) = admin else { return Ok(Next::End(Finished::without_effect(NO_ADMIN))) };
         self.switch(record, admin, channel, ENABLED).await
     }
 
@@ -190,12 +191,15 @@ impl Breaker {
         let others = self.held_of(channel).await?;
         let status = seen.map_or(DISABLED, |seen| seen.status);
         let status_time = seen.and_then(|seen| seen.status_time);
-        let ours = others.iter().any(|other| other.status_time == status_time);
-        let hold = ours && status == DISABLED && self.config.mode == BreakerMode::Enforce;
+        let enforces = self.config.mode == BreakerMode::Enforce;
+        // A dry run does not ask new-api, so it does not know the time of the change.
+        let is_its_work = |other: &&ActRecord| !enforces || other.status_time == status_time;
+        let by = others.iter().find(is_its_work).filter(|_| status == DISABLED).map(|other| other.act.id);
+        let hold = by.is_some() && enforces;
         let restore_at =
             hold.then(|| restore::expected(record, self.clock.now(), &self.state.limits())).flatten();
         Ok(Next::End(Finished {
-            outcome: Outcome::AlreadySo { status },
+            outcome: Outcome::AlreadySo { status, by, held: hold },
             after: Some((status, status_time)),
             hold,
             restore_at,
@@ -232,8 +236,7 @@ impl Breaker {
             }
         } else {
             let Some(directory) = self.directory(memory).await else {
-                let detail = "new-api's database cannot be read".to_owned();
-                return Ok(Next::after(AdminError::Unreachable(detail)));
+                return Ok(Next::without_database());
             };
             let status = directory.channels.get(&channel).map(|channel| channel.status);
             let status_time = held.first().and_then(|held| held.status_time);
@@ -246,7 +249,7 @@ impl Breaker {
             return Ok(if seen.status == ENABLED && !scheduled {
                 Next::End(Finished {
                     after: Some((seen.status, seen.status_time)),
-                    ..Finished::without_effect(Outcome::AlreadySo { status: ENABLED })
+                    ..Finished::without_effect(Outcome::already(ENABLED))
                 })
             } else if held.is_empty() && !scheduled {
                 Next::refused(Refusal::NotOurs)
@@ -259,7 +262,7 @@ impl Breaker {
         }
         match self.admin.as_ref() {
             Some(admin) => self.switch(record, admin, channel, DISABLED).await,
-            None => Ok(Next::End(Finished::without_effect(no_admin()))),
+            None => Ok(Next::End(Finished::without_effect(NO_ADMIN))),
         }
     }
 
@@ -315,7 +318,7 @@ impl Breaker {
         let changed_since = seen.status != before;
         Ok(changed_since.then(|| {
             let outcome = match record.act.kind {
-                Kind::Trip => Outcome::AlreadySo { status: seen.status },
+                Kind::Trip => Outcome::already(seen.status),
                 Kind::Restore => Outcome::Refused { why: Refusal::HandsOff },
             };
             Next::End(Finished {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::act::{Kind, Origin, Refusal};
 use crate::config::{BreakerConfig, BreakerMode};
+use crate::limits::REST;
 use crate::newapi::Directory;
 use crate::store::ActRecord;
 
@@ -48,6 +49,9 @@ pub fn at_first(
         return Err(Refusal::Over);
     }
     let channel = record.act.channel_id.filter(|id| *id > 0).ok_or_else(|| {
+        if record.act.channel_id.is_none() && record.channel_text == REST {
+            return Refusal::Rest;
+        }
         let text = record.act.channel_id.map_or_else(|| record.channel_text.clone(), |id| id.to_string());
         Refusal::NoChannel { text }
     })?;

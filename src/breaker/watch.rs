@@ -117,7 +117,8 @@ impl Breaker {
         let later = |length: SignedDuration| {
             record.act.finished_at.and_then(|at| at.checked_add(length).ok()).unwrap_or(now)
         };
-        let (from, until) = (later(PROPAGATION), later(PROPAGATION + WATCHED));
+        let (disabled, from, until) =
+            (later(SignedDuration::ZERO), later(PROPAGATION), later(PROPAGATION + WATCHED));
         let over = record.hold != Some(Hold::Open) || record.act.kind != Kind::Trip;
         if over || later(LONGEST_WATCH) < now {
             return self.write(move |writing| writing.end_watch(act, now, Watch::Unknown, None)).await;
@@ -129,15 +130,21 @@ impl Breaker {
         if now < from {
             return Ok(());
         }
-        let requests = self.requests(record, from).await?;
-        if requests >= CLEARLY_BUSY || complete && requests > 0 {
-            let seconds = now.as_second() - from.as_second();
-            let words = format!("{requests} requests that began more than 90 s after it");
+        let (late, _) = self.requests(record, from).await?;
+        if late >= CLEARLY_BUSY || complete && late > 0 {
+            let seconds = now.as_second() - disabled.as_second();
+            // The late ones show that it is not only slow to be heard of; what is told is all that it took since.
+            let (requests, at_least) = self.requests(record, disabled).await?;
+            let more = if at_least { "at least " } else { "" };
+            let words = format!(
+                "{more}{requests} requests that began after it, {late} of them more than {} s after it",
+                PROPAGATION.as_secs()
+            );
             tracing::warn!(act, channel = record.act.channel_id, "a disabled channel still answers: {words}");
             let (notice, targets) = (
                 NewNotice {
                     group_key: group_key(record.act.channel_id),
-                    notice: Notice::StillBusy { act, requests, seconds },
+                    notice: Notice::StillBusy { act, requests, at_least, seconds },
                     at: now,
                     hold_until: None,
                     waits_for: Vec::new(),
@@ -158,8 +165,8 @@ impl Breaker {
         Ok(())
     }
 
-    /// Requests of the channel that began at `from` or later. A row tells when a request ended.
-    async fn requests(&self, record: &ActRecord, from: Timestamp) -> anyhow::Result<u64> {
+    /// Requests of the channel that began at `from` or later, and whether there may be more. A row tells when a request ended.
+    async fn requests(&self, record: &ActRecord, from: Timestamp) -> anyhow::Result<(u64, bool)> {
         let selection = Selection {
             from: from.as_second(),
             to: i64::MAX,
@@ -175,6 +182,7 @@ impl Breaker {
         let began = |found: &&Found| {
             found.fact.created_at - i64::from(found.fact.duration_ms / 1000) >= from.as_second()
         };
-        Ok(u64::try_from(found.iter().filter(began).count()).unwrap_or(u64::MAX))
+        let count = u64::try_from(found.iter().filter(began).count()).unwrap_or(u64::MAX);
+        Ok((count, found.len() >= MAX_REQUESTS))
     }
 }

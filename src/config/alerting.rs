@@ -77,6 +77,8 @@ pub struct MessageConfig {
     pub template: Option<Template>,
     /// Where links begin.
     pub grafana_url: Option<String>,
+    /// Where people read the project, without a trailing slash.
+    pub runbook_url: Option<String>,
     /// A word that Feishu wants.
     pub feishu_keyword: Option<String>,
 }
@@ -189,7 +191,7 @@ impl Reader<'_> {
             }
             return None;
         };
-        let url = self.http_url("FEISHU_WEBHOOK", webhook.expose())?;
+        let url = self.secret_url("FEISHU_WEBHOOK", webhook)?;
         if url.path().starts_with("/open-apis/bot/hook/") {
             self.problem(
                 "FEISHU_WEBHOOK",
@@ -203,7 +205,7 @@ impl Reader<'_> {
 
     fn wecom(&mut self) -> Option<WecomBot> {
         let webhook = self.settings.wecom_webhook.as_ref()?;
-        let url = self.http_url("WECOM_WEBHOOK", webhook.expose())?;
+        let url = self.secret_url("WECOM_WEBHOOK", webhook)?;
         if !url.query_pairs().any(|(name, value)| name == "key" && !value.is_empty()) {
             self.problem(
                 "WECOM_WEBHOOK",
@@ -215,10 +217,16 @@ impl Reader<'_> {
 
     pub(super) fn messages(&mut self) -> MessageConfig {
         let settings = self.settings;
-        let grafana_url = settings.grafana_url.as_ref().and_then(|url| self.http_url("GRAFANA_URL", url));
+        let mut base = |variable, url: &Option<String>| {
+            let url = url.as_ref().and_then(|url| self.http_url(variable, url));
+            url.map(|url| url.as_str().trim_end_matches('/').to_owned())
+        };
+        let grafana_url = base("GRAFANA_URL", &settings.grafana_url);
+        let runbook_url = base("RUNBOOK_URL", &settings.runbook_url);
         MessageConfig {
             template: self.template(),
-            grafana_url: grafana_url.map(|url| url.as_str().trim_end_matches('/').to_owned()),
+            grafana_url,
+            runbook_url,
             feishu_keyword: settings.feishu_keyword.clone(),
         }
     }
@@ -299,6 +307,7 @@ impl MessageConfig {
             language,
             zone,
             grafana_url: self.grafana_url.clone(),
+            runbook_url: self.runbook_url.clone(),
             feishu_keyword: self.feishu_keyword.clone(),
             template: self.template.clone(),
         }

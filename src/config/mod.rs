@@ -19,6 +19,7 @@ use crate::secret::Secret;
 use crate::telemetry::LogFormat;
 use crate::usage::{ExtraLabel, Rules};
 
+pub mod address;
 mod alerting;
 mod settings;
 
@@ -78,7 +79,12 @@ impl Config {
 
     /// How limits are followed.
     pub fn meter(&self) -> MeterConfig {
-        MeterConfig { file: self.limits.clone(), timezone: self.timezone.clone(), history: self.tail.history }
+        MeterConfig {
+            file: self.limits.clone(),
+            timezone: self.timezone.clone(),
+            max_series: self.rules.max_series,
+            history: self.tail.history,
+        }
     }
 }
 
@@ -122,6 +128,8 @@ pub struct MeterConfig {
     pub file: LimitsPath,
     /// Zone of days, weeks and months.
     pub timezone: TimeZone,
+    /// Keys of a limit that counts channels or models one by one.
+    pub max_series: usize,
     /// How far back rows are known.
     pub history: Duration,
 }
@@ -274,9 +282,12 @@ impl Reader<'_> {
         match path {
             Some(path) if !path.is_empty() => PathBuf::from(path),
             _ => {
+                let shown = address::shown(value);
                 self.problem(
                     "MONITOR_DATABASE_URL",
-                    "is not the address of a SQLite file; accepted: sqlite://data/monitor.db",
+                    format!(
+                        "`{shown}` is not the address of a SQLite file; accepted: sqlite://data/monitor.db"
+                    ),
                 );
                 PathBuf::new()
             }
@@ -285,13 +296,8 @@ impl Reader<'_> {
 
     fn listen(&mut self) -> SocketAddr {
         let value = &self.settings.listen;
-        value.parse().unwrap_or_else(|_| {
-            self.problem(
-                "LISTEN",
-                format!(
-                    "`{value}` is not an address and port; accepted: 0.0.0.0:3002, 127.0.0.1:3002, [::]:3002"
-                ),
-            );
+        address::listen(value).unwrap_or_else(|why| {
+            self.problem("LISTEN", format!("`{value}` {why}; accepted: {}", address::ACCEPTED));
             SocketAddr::from(([127, 0, 0, 1], 0))
         })
     }
@@ -342,17 +348,24 @@ impl Reader<'_> {
     }
 
     fn http_url(&mut self, variable: &'static str, value: &str) -> Option<url::Url> {
-        match url::Url::parse(value.trim_end_matches('/')) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Some(url),
-            _ => {
-                // The value may carry a password, so it is not repeated.
-                self.problem(
-                    variable,
-                    "is not an http or https address; accepted: https://new-api.example.com",
-                );
-                None
-            }
+        let url = address::http(value);
+        if url.is_none() {
+            let shown = address::shown(value);
+            self.problem(
+                variable,
+                format!("`{shown}` is not an http or https address; accepted: https://new-api.example.com"),
+            );
         }
+        url
+    }
+
+    /// The same for an address that is a secret as a whole.
+    fn secret_url(&mut self, variable: &'static str, value: &Secret) -> Option<url::Url> {
+        let url = address::http(value.expose());
+        if url.is_none() {
+            self.problem(variable, "is not an http or https address");
+        }
+        url
     }
 
     fn timezone(&mut self) -> TimeZone {

@@ -28,7 +28,7 @@ pub struct Flags {
     #[arg(long, env = "ACCESS_PASSWORD_FILE", global = true, value_name = "FILE")]
     pub access_password_file: Option<String>,
     /// new-api's address, for its admin API
-    #[arg(long, env = "NEW_API_BASE_URL", global = true, value_name = "URL")]
+    #[arg(long, env = "NEW_API_BASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub new_api_base_url: Option<String>,
     /// Access token of a new-api administrator (never an sk- key)
     #[arg(long, env = "NEW_API_KEY", hide_env_values = true, global = true, value_name = "SECRET")]
@@ -52,11 +52,14 @@ pub struct Flags {
     #[arg(long, env = "TELEGRAM_THREAD_ID", global = true, value_name = "ID")]
     pub telegram_thread_id: Option<String>,
     /// Telegram's Bot API, if it is reached by another address [default: https://api.telegram.org]
-    #[arg(long, env = "TELEGRAM_API_BASE", global = true, value_name = "URL")]
+    #[arg(long, env = "TELEGRAM_API_BASE", hide_env_values = true, global = true, value_name = "URL")]
     pub telegram_api_base: Option<String>,
     /// Proxy to Telegram, and to nothing else: http://, https:// or socks5h:// [default: none]
     #[arg(long, env = "TELEGRAM_PROXY", hide_env_values = true, global = true, value_name = "URL")]
     pub telegram_proxy: Option<String>,
+    /// A file that holds TELEGRAM_PROXY
+    #[arg(long, env = "TELEGRAM_PROXY_FILE", global = true, value_name = "FILE")]
+    pub telegram_proxy_file: Option<String>,
     /// Address of a Feishu or Lark custom bot
     #[arg(long, env = "FEISHU_WEBHOOK", hide_env_values = true, global = true, value_name = "URL")]
     pub feishu_webhook: Option<String>,
@@ -82,8 +85,11 @@ pub struct Flags {
     #[arg(long, env = "MESSAGE_TEMPLATE", global = true, value_name = "FILE")]
     pub message_template: Option<String>,
     /// Where people open Grafana; links in messages begin there [default: none]
-    #[arg(long, env = "GRAFANA_URL", global = true, value_name = "URL")]
+    #[arg(long, env = "GRAFANA_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub grafana_url: Option<String>,
+    /// Where people read this project's files; runbooks that alerts name by a path are below it [default: none]
+    #[arg(long, env = "RUNBOOK_URL", global = true, value_name = "URL")]
+    pub runbook_url: Option<String>,
     /// Switching channels off by alerts: off, dry_run or enforce [default: enforce if NEW_API_BASE_URL and
     /// NEW_API_KEY are set, else off]
     #[arg(long, env = "BREAKER_MODE", global = true, value_name = "MODE")]
@@ -107,7 +113,7 @@ pub struct Flags {
     #[arg(long, env = "LOG_DATABASE_URL_FILE", global = true, value_name = "FILE")]
     pub log_database_url_file: Option<String>,
     /// Our own state [default: sqlite://data/monitor.db]
-    #[arg(long, env = "MONITOR_DATABASE_URL", global = true, value_name = "URL")]
+    #[arg(long, env = "MONITOR_DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub monitor_database_url: Option<String>,
     /// Address and port of the HTTP server [default: 0.0.0.0:3002]
     #[arg(long, env = "LISTEN", global = true, value_name = "ADDRESS")]
@@ -196,6 +202,7 @@ pub struct Settings {
     pub wecom_webhook: Option<Secret>,
     pub message_template: Option<String>,
     pub grafana_url: Option<String>,
+    pub runbook_url: Option<String>,
     pub breaker_mode: Option<String>,
     pub breaker_allow_last: String,
     pub breaker_max_per_hour: String,
@@ -261,10 +268,12 @@ impl Settings {
                 .map(Secret::new),
             telegram_thread_id: text(&flags.telegram_thread_id),
             telegram_api_base: or(&flags.telegram_api_base, "https://api.telegram.org"),
-            telegram_proxy: text(&flags.telegram_proxy).map(Secret::new),
+            telegram_proxy: secret("TELEGRAM_PROXY", &flags.telegram_proxy, &flags.telegram_proxy_file)
+                .map(Secret::new),
             feishu_keyword: text(&flags.feishu_keyword),
             message_template: text(&flags.message_template),
             grafana_url: text(&flags.grafana_url),
+            runbook_url: text(&flags.runbook_url),
             breaker_mode: text(&flags.breaker_mode),
             breaker_allow_last: or(&flags.breaker_allow_last, "false"),
             breaker_max_per_hour: or(&flags.breaker_max_per_hour, "10"),

@@ -64,6 +64,7 @@ fn each_mistake_names_its_variable_and_what_is_accepted() {
         (set(|f| f.new_api_user_id = Some("root".into())), "NEW_API_USER_ID", "`root`"),
         (set(|f| f.access_password_file = Some("/nowhere".into())), "ACCESS_PASSWORD", "given twice"),
         (set(|f| f.metrics_token_file = Some("/nowhere".into())), "METRICS_TOKEN", "/nowhere"),
+        (set(|f| f.telegram_proxy_file = Some("/nowhere".into())), "TELEGRAM_PROXY", "/nowhere"),
     ];
     for (problems, variable, word) in cases {
         assert!(!problems.is_empty(), "{variable}: nothing was wrong");
@@ -114,6 +115,23 @@ fn a_secret_can_come_from_a_file() {
     })
     .unwrap();
     assert!(settings.access_password.unwrap().matches("from file"));
+    std::fs::write(&path, "socks5h://u:p@proxy:1080\n").unwrap();
+    let proxy = Flags { telegram_proxy_file: Some(path.display().to_string()), ..flags() };
+    let settings = Settings::from_flags(&proxy).unwrap();
+    assert!(settings.telegram_proxy.unwrap().matches("socks5h://u:p@proxy:1080"));
+}
+
+#[test]
+fn only_what_is_loopback_needs_no_password() {
+    let listening = |listen: &str| {
+        problems(&Flags { listen: Some(listen.into()), access_password: None, ..flags() }).concat()
+    };
+    assert_eq!(listening("localhost:3002"), "");
+    assert_eq!(listening("[::1]:3002"), "");
+    assert!(listening("0.0.0.0:3002").starts_with("ACCESS_PASSWORD: "));
+    let config = Flags { listen: Some("localhost:3002".into()), access_password: None, ..flags() };
+    let config = Config::resolve(&Settings::from_flags(&config).unwrap()).unwrap();
+    assert!(config.listen.ip().is_loopback() && config.access.metrics_public);
 }
 
 #[test]
@@ -139,15 +157,30 @@ fn listening_on_loopback_needs_no_password_and_opens_metrics() {
 
 #[test]
 fn no_debug_output_shows_a_secret() {
+    const MARK: &str = "h1dden";
+    let secret = |text: &str| Some(text.replace("{}", MARK));
     let flags = Flags {
-        database_url: Some("mysql://root:dbsecret@h/db".into()),
+        database_url: secret("mysql://root:{}@h/db"),
+        log_database_url: secret("root:{}@tcp(h:3306)/logs"),
+        access_password: secret("{}"),
+        metrics_token: secret("{}-token"),
         new_api_base_url: Some("http://h".into()),
-        new_api_key: Some("keysecret".into()),
+        new_api_key: secret("{}-key"),
+        telegram_bot_token: secret("123:{}"),
+        telegram_chat_id: Some("-1001".into()),
+        telegram_proxy: secret("socks5h://u:{}@h:1080"),
+        feishu_webhook: secret("https://open.feishu.cn/open-apis/bot/v2/hook/{}"),
+        feishu_secret: secret("{}-signature"),
+        wecom_webhook: secret("https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key={}"),
         ..flags()
     };
     let config = Config::resolve(&Settings::from_flags(&flags).unwrap()).unwrap();
     let text = format!("{config:?}");
-    assert!(!text.contains("secret1") && !text.contains("dbsecret") && !text.contains("keysecret"), "{text}");
+    assert!(!text.contains(MARK), "{text}");
+    // They are there.
+    assert!(config.access.password.is_some_and(|password| password.matches(MARK)));
+    assert!(config.delivery.telegram.is_some() && config.delivery.wecom.is_some());
+    assert_eq!(config.delivery.feishu.unwrap().secret.unwrap().expose(), "h1dden-signature");
 }
 
 #[test]

@@ -24,7 +24,7 @@ const LONGEST_DETAIL: usize = 300;
 /// Pause after a request for one that does not say how long.
 pub const DEFAULT_PAUSE: Duration = Duration::from_secs(30);
 
-/// Bytes of a plain text that even the shortest limit has room for, with all that is added.
+/// Bytes of a short text, which even the shortest limit has room for, with all that is added.
 const SHORT: usize = 1_000;
 
 /// Why a request was not what it should be.
@@ -34,7 +34,9 @@ pub struct Failure {
     pub code: Option<i64>,
     /// Our word: one of [`crate::state::DEAD_REASONS`] or [`crate::state::RETRY_REASONS`].
     pub reason: &'static str,
-    /// The service's words, without secrets, and what to do.
+    /// The service's words, without secrets.
+    pub words: String,
+    /// The same, and what to do.
     pub detail: String,
 }
 
@@ -44,11 +46,11 @@ impl Failure {
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let words = cut(words.trim(), LONGEST_DETAIL);
         let detail = match (words.is_empty(), help.is_empty()) {
-            (_, true) => words,
+            (_, true) => words.clone(),
             (true, false) => help.to_owned(),
             (false, false) => format!("{words} ({help})"),
         };
-        Self { code, reason, detail }
+        Self { code, reason, words, detail }
     }
 }
 
@@ -67,6 +69,20 @@ pub enum Verdict {
     Changed(Failure),
     /// It is given up.
     Dead(Failure),
+}
+
+impl Verdict {
+    /// Why it is not a good one.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Sent => None,
+            Self::Retry(failure)
+            | Self::Pause(_, failure)
+            | Self::Plainer(failure)
+            | Self::Changed(failure)
+            | Self::Dead(failure) => Some(failure),
+        }
+    }
 }
 
 /// An answer as far as verdicts need it.
@@ -154,7 +170,9 @@ pub fn plain(part: &Part, shape: Shape, most: usize) -> Option<String> {
     match shape {
         Shape::Rich => None,
         Shape::Plain => Some(cut(&part.plain, most)),
-        Shape::Short => Some(cut(&part.plain, SHORT)),
+        // One that was composed by an older program has no short text.
+        Shape::Short if part.short.is_empty() => Some(cut(&part.plain, SHORT)),
+        Shape::Short => Some(cut(&part.short, SHORT)),
     }
 }
 
@@ -237,6 +255,18 @@ mod tests {
         assert_eq!(cut("告警告警", 12), "告警告警");
         assert_eq!(cut("告警告警", 11), "告警…");
         assert_eq!(cut("告警告警", 4), "…");
+    }
+
+    #[test]
+    fn what_is_too_long_as_plain_text_is_sent_with_less_in_it() {
+        let (plain_text, short) = ("p".repeat(2_000), "short".to_owned());
+        let part = Part { plain: plain_text.clone(), short, ..Part::default() };
+        assert_eq!(plain(&part, Shape::Rich, 2_048), None);
+        assert_eq!(plain(&part, Shape::Plain, 2_048).as_deref(), Some(plain_text.as_str()));
+        assert_eq!(plain(&part, Shape::Short, 2_048).as_deref(), Some("short"));
+        // As an older program kept it.
+        let part = Part { short: String::new(), ..part };
+        assert_eq!(plain(&part, Shape::Short, 2_048).map(|text| text.len()), Some(SHORT));
     }
 
     #[test]

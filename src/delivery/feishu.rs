@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_request_is_signed_when_it_is_sent() {
-        let part = Part { rich: json!({"msg_type": "interactive"}), plain: "<at id=all></at>".into() };
+        let (rich, plain) = (json!({"msg_type": "interactive"}), "<at id=all></at>".into());
+        let part = Part { rich, plain, short: String::new() };
         let body = bot(Some("demo")).body(&part, Shape::Rich);
         let sign = "l1N0gAcBjdwBvGm1xMjOF0XSyaLRpR7tuO5dHfhAYc8=";
         let wanted = json!({"msg_type": "interactive", "timestamp": "1599360473", "sign": sign});

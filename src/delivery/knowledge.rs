@@ -9,10 +9,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::alert::Alert;
-use crate::breaker::act::Act;
+use crate::breaker::act::{Act, Origin, Outcome};
 use crate::clock::Clock;
 use crate::history;
-use crate::limits::{Limit, ModelScope, Standing, Users};
+use crate::limits::{Limit, ModelScope, REST, Standing, Users};
 use crate::message::{Contributor, Known, LimitFacts, Notice};
 use crate::state::{Facts, LimitsStatus, State};
 use crate::store::{HistoryReader, Store};
@@ -22,9 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Of so many alerts of a notice the contributors are looked for: each is a question to the history.
 const WITH_CONTRIBUTORS: usize = 10;
-
-/// The label of sums over what exceeds the bound on keys.
-const REST: &str = "_other";
 
 /// Looks things up for messages. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,7 +48,7 @@ impl Knowledge {
         };
         let found: Vec<Option<(&Limit, &Standing)>> =
             alerts.iter().map(|alert| standing(&limits, alert)).collect();
-        let (acts, users) =
+        let ((acts, holders), users) =
             tokio::join!(self.acts(acts_of(notice)), self.users(questions(&found, &self.zone, now)));
         let mut channels: BTreeSet<i64> = alerts.iter().filter_map(|alert| channel(alert)).collect();
         channels.extend(acts.values().filter_map(|act| act.channel_id));
@@ -64,17 +61,32 @@ impl Knowledge {
             alerts: found.into_iter().enumerate().map(tell).collect(),
             channel_names: names.filter(|(_, name)| !name.is_empty()).collect(),
             acts,
+            holders,
             now,
         }
     }
 
-    async fn acts(&self, ids: Vec<i64>) -> BTreeMap<i64, Act> {
+    /// Acts, those that they refer to, and who holds their channels disabled.
+    async fn acts(&self, ids: Vec<i64>) -> (BTreeMap<i64, Act>, BTreeMap<i64, Vec<Act>>) {
         if ids.is_empty() {
-            return BTreeMap::new();
+            return Default::default();
         }
         let store = self.store.clone();
-        let acts = in_time("what the breaker did", move || store.acts(&ids)).await;
-        acts.unwrap_or_default().into_iter().map(|act| (act.id, act)).collect()
+        let look = move || {
+            let mut acts = store.acts(&ids)?;
+            let channels: BTreeSet<i64> = acts.iter().filter_map(|act| act.channel_id).collect();
+            let further: Vec<i64> =
+                acts.iter().filter_map(refers_to).filter(|id| !ids.contains(id)).collect();
+            acts.extend(store.acts(&further)?);
+            let mut holders: BTreeMap<i64, Vec<Act>> = BTreeMap::new();
+            for record in store.held()? {
+                if let Some(channel) = record.act.channel_id.filter(|channel| channels.contains(channel)) {
+                    holders.entry(channel).or_default().push(record.act);
+                }
+            }
+            Ok((acts.into_iter().map(|act| (act.id, act)).collect(), holders))
+        };
+        in_time("what the breaker did", look).await.unwrap_or_default()
     }
 
     /// By the place of the alert.
@@ -115,6 +127,15 @@ fn acts_of(notice: &Notice) -> Vec<i64> {
         Notice::Alerts(group) => group.alerts.iter().filter_map(|told| told.act).collect(),
         Notice::Act { act } | Notice::StillBusy { act, .. } => vec![*act],
         Notice::Trouble(_) | Notice::Test => Vec::new(),
+    }
+}
+
+/// The act that another one is told with.
+fn refers_to(act: &Act) -> Option<i64> {
+    match (&act.origin, &act.outcome) {
+        (Origin::Schedule { act }, _) => Some(*act),
+        (_, Outcome::AlreadySo { by, .. }) => *by,
+        _ => None,
     }
 }
 
@@ -174,8 +195,10 @@ fn limit_facts(
         };
         (who, limit.measure.value(one.sum))
     };
+    let models = if let ModelScope::Glob(pattern) = &limit.model { pattern.as_str() } else { "" };
     LimitFacts {
         limit: limit.name.clone(),
+        models: models.to_owned(),
         measure: limit.measure.as_str().to_owned(),
         window: limit.window.as_str().to_owned(),
         used: standing.used,

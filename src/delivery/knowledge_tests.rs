@@ -8,7 +8,7 @@ use crate::history::{BlockBuilder, Fact, RowOutcome};
 use crate::limits::{Action, ChannelScope, Glob, Measure, Period, Restore, Severity, Window};
 use crate::message::{AlertGroup, Change, Told};
 use crate::record::ErrorType;
-use crate::store::{Checkpoint, Keep, Position};
+use crate::store::{Checkpoint, Finished, Keep, Position, TripRequest};
 use crate::usage::Usage;
 
 /// Noon of a day.
@@ -167,6 +167,7 @@ async fn a_limit_of_a_pattern_has_no_model_in_its_labels() {
     let facts = known.alerts[0].as_ref().unwrap();
     let users: Vec<_> = facts.contributors.iter().map(|(who, part)| (who.model.as_str(), *part)).collect();
     assert_eq!(users, [("gpt-4o", 30.0)]);
+    assert_eq!(facts.models, "gpt-4*", "which is told all the same");
 }
 
 #[tokio::test]
@@ -181,6 +182,42 @@ async fn the_rest_beyond_the_bound_on_keys_has_no_contributors() {
     let known = knowledge.about(&notice(vec![alert(&labels)])).await;
     let facts = known.alerts[0].as_ref().unwrap();
     assert_eq!((facts.used, facts.contributors.len()), (70.0, 0));
+}
+
+#[tokio::test]
+async fn an_act_is_told_with_those_that_it_refers_to_and_those_that_hold_its_channel() {
+    let (_folder, knowledge) = knowledge(Vec::new(), Vec::new(), &[]);
+    let at = |second| Timestamp::from_second(NOW + second).unwrap();
+    let ask = |incident, channel| {
+        let request = TripRequest {
+            incident,
+            rule: "Burning".to_owned(),
+            fingerprint: "f".to_owned(),
+            channel: Ok(channel),
+            starts_at: at(0),
+            restore: Restore::Never,
+            limit: None,
+            at: at(0),
+            process_began: at(0),
+        };
+        knowledge.store.write(|writing| Ok(writing.request_trip(&request)?.act)).unwrap()
+    };
+    let (first, second, other) = (ask(1, 3), ask(2, 3), ask(3, 4));
+    let ends = |act, outcome| {
+        let finished = Finished { hold: true, ..Finished::without_effect(outcome) };
+        knowledge.store.write(|writing| writing.finish_act(act, at(1), &finished)).unwrap();
+    };
+    ends(first, Outcome::Done);
+    ends(other, Outcome::Done);
+    ends(second, Outcome::AlreadySo { status: 2, by: Some(first), held: true });
+    let known = knowledge.about(&Notice::Act { act: second }).await;
+    assert_eq!(known.acts.keys().copied().collect::<Vec<_>>(), [first, second]);
+    let holders: Vec<i64> = known.holders[&3].iter().map(|act| act.id).collect();
+    assert_eq!((holders, known.holders.len()), (vec![first, second], 1));
+    let trip = knowledge.store.acts_page(Some(first + 1), 1).unwrap().remove(0);
+    let restore = knowledge.store.write(|writing| writing.request_restore(&trip, at(2))).unwrap();
+    let known = knowledge.about(&Notice::Act { act: restore }).await;
+    assert_eq!(known.acts.keys().copied().collect::<Vec<_>>(), [first, restore]);
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_lost_topic_is_left_out_and_a_moved_chat_followed() {
         let mut bot = bot(Some(7));
-        let part = Part { rich: json!({"text": "t"}), plain: "t".into() };
+        let part = Part { rich: json!({"text": "t"}), plain: "t".into(), ..Part::default() };
         assert_eq!(bot.body(&part, Shape::Rich)["message_thread_id"], 7);
         for words in ["Bad Request: message thread not found", "Bad Request: TOPIC_CLOSED", "TOPIC_DELETED"] {
             bot.thread = Some(7);

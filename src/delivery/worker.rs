@@ -276,7 +276,7 @@ impl Worker {
     async fn give_back(&self, id: i64, shape: Shape, wait: Duration, stop: &CancellationToken) {
         let at = self.clock.now().checked_add(wait).unwrap_or_else(|_| self.clock.now());
         let how = Settled::Again { at, shape, counts: false, why: (None, "", String::new()) };
-        self.write(id, how, None, stop).await;
+        self.write(id, how, None, "", stop).await;
     }
 
     /// Writes what became of a request, tells of it, and counts it.
@@ -303,17 +303,26 @@ impl Worker {
             }
         }
         let pause = if let Verdict::Pause(length, _) = verdict { Some(*length) } else { None };
-        self.write(id, how, pause, stop).await;
+        let words = verdict.failure().map_or("", |failure| &failure.words);
+        self.write(id, how, pause, words, stop).await;
         count(&self.state, target, result, reason, 1);
         self.changed.notify_one();
     }
 
-    /// Writes until it is written: what is lost is sent twice.
-    async fn write(&self, id: i64, how: Settled, pause: Option<Duration>, stop: &CancellationToken) {
+    /// Writes until it is written: what is lost is sent twice. `words` are the target's own.
+    async fn write(
+        &self,
+        id: i64,
+        how: Settled,
+        pause: Option<Duration>,
+        words: &str,
+        stop: &CancellationToken,
+    ) {
         let (began, target, others) = (Instant::now(), self.target(), self.others.clone());
         loop {
             let (store, how, others, now) =
                 (self.store.clone(), how.clone(), others.clone(), self.clock.now());
+            let words = words.to_owned();
             let written = blocking(move || {
                 store.write(|writing| {
                     writing.settle(id, &how, now)?;
@@ -321,8 +330,8 @@ impl Worker {
                         writing.pause(target, until)?;
                     }
                     match &how {
-                        Settled::Dead { why: (_, reason, detail) } => {
-                            writing.tell_refusal(target, reason, detail, &others, now)
+                        Settled::Dead { why: (_, reason, _) } => {
+                            writing.tell_refusal(target, reason, &words, &others, now)
                         }
                         _ => Ok(false),
                     }

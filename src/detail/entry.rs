@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::bodies::Bodies;
 use super::mask;
+use super::timing::Trial;
 use crate::newapi::{Channel, Entry, other};
 use crate::record::{ChannelId, Class, LogRecord, Other, Outcome, Request};
 
@@ -17,7 +18,7 @@ pub struct Context<'a> {
     pub channels: Option<&'a BTreeMap<ChannelId, Channel>>,
     /// Names of channels, deleted ones included.
     pub channel_names: &'a BTreeMap<ChannelId, String>,
-    /// Quota that is worth one US dollar.
+    /// Quota that is worth one US dollar; for a single row, that was worth it when the row was counted.
     pub quota_per_unit: f64,
     /// A request that took longer is slow. Seconds.
     pub slow_over_seconds: f64,
@@ -29,7 +30,7 @@ pub struct Surroundings<'a> {
     /// What rows are shown with.
     pub context: Context<'a>,
     /// Other rows of the same request, in any order. The row itself may be among them.
-    pub siblings: &'a [Entry],
+    pub siblings: &'a [Trial],
     /// Bodies of the request, or why there are none.
     pub bodies: Bodies,
 }
@@ -45,9 +46,14 @@ impl Context<'_> {
 
     /// US dollars for an amount of quota.
     pub(super) fn usd(&self, quota: f64) -> f64 {
-        let usd = quota / self.quota_per_unit;
-        if usd.is_finite() { usd } else { 0.0 }
+        usd(quota, self.quota_per_unit)
     }
+}
+
+/// US dollars for an amount of quota.
+pub(super) fn usd(quota: f64, quota_per_unit: f64) -> f64 {
+    let usd = quota / quota_per_unit;
+    if usd.is_finite() { usd } else { 0.0 }
 }
 
 /// An entry with its meaning.

@@ -38,7 +38,7 @@ pub use exchange::{RequestView, ResponseView};
 pub use factors::Factor;
 pub use row::LogRow;
 pub use story::{RequestStory, StoryTotals};
-pub use timing::{Attempt, Timing, attempts_of};
+pub use timing::{Attempt, Timing, Trial, attempts_of};
 pub use tokens::{TokenPart, Tokens};
 
 use fields::Fields;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::entry::{Reading, detail_url, some, time};
+use super::entry::{Reading, detail_url, some, time, usd};
 use super::fields::Fields;
 use super::{Context, mask};
 use crate::history::Found;
@@ -55,7 +55,7 @@ pub struct LogRow {
     pub cache_write_tokens: u64,
     /// Charged, in new-api's own unit; on a refund, given back.
     pub quota: i64,
-    /// The same in US dollars.
+    /// The same in US dollars, by what a dollar was when the row was counted.
     pub cost_usd: f64,
     /// How it ended, or what else the row is.
     pub outcome: RowOutcome,
@@ -107,8 +107,13 @@ impl LogRow {
         }
     }
 
+    /// Says its cost by what a dollar was when the row was counted.
+    pub fn price_at(&mut self, quota_per_unit: f64) {
+        self.cost_usd = usd(self.quota as f64, quota_per_unit);
+    }
+
     /// The row as the history kept it, when it is no longer in the log or the log cannot be read.
-    pub fn kept(Found { fact, .. }: &Found, context: &Context<'_>) -> Self {
+    pub fn kept(Found { fact, quota_per_unit }: &Found, context: &Context<'_>) -> Self {
         let money = if fact.refunded > 0 { fact.refunded } else { fact.consumed };
         let quota = i64::try_from(money).unwrap_or(i64::MAX);
         let seconds = |ms: u32| f64::from(ms) / 1000.0;
@@ -132,7 +137,7 @@ impl LogRow {
             cache_read_tokens: fact.cache_read_tokens,
             cache_write_tokens: fact.cache_write_tokens,
             quota,
-            cost_usd: context.usd(quota as f64),
+            cost_usd: usd(quota as f64, *quota_per_unit),
             outcome: fact.outcome,
             status_code: Some(fact.status_code).filter(|status| *status != 0),
             error: None,

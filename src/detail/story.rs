@@ -1,11 +1,12 @@
 //! All rows of one request, told in the order in which they happened.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::timing::{Attempt, Trial, attempts};
 use super::{Context, LogRow};
-use crate::newapi::Entry;
 use crate::record::{Class, RowOutcome};
 
 /// A request with its failed attempts and its answer.
@@ -47,26 +48,29 @@ impl RequestStory {
     }
 
     /// The story of these rows, in whatever order they come; None if there is none.
-    pub fn new(entries: &[Entry], context: &Context<'_>) -> Option<Self> {
-        let request_id = entries.first()?.request_id.clone();
-        let trials = Trial::in_order(entries.iter());
-        let items: Vec<LogRow> =
-            trials.iter().map(|trial| LogRow::of(trial.entry, &trial.reading, context)).collect();
-        let answered = trials.iter().rfind(|trial| matches!(trial.reading.class, Class::Request(_)));
+    pub fn new(rows: Vec<(Trial, LogRow)>, context: &Context<'_>) -> Option<Self> {
+        let request_id = rows.first()?.0.request_id().to_owned();
+        let (trials, rows): (Vec<Trial>, Vec<LogRow>) = rows.into_iter().unzip();
+        let trials = Trial::in_order(trials.iter());
+        let mut rows: HashMap<i64, LogRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+        let items: Vec<LogRow> = trials.iter().filter_map(|trial| rows.remove(&trial.id)).collect();
+        let answered = trials.iter().rfind(|trial| matches!(trial.class, Class::Request(_)));
         let failed = || trials.iter().rfind(|trial| trial.failed());
         let decides = answered.or_else(failed).or_else(|| trials.last())?;
-        let quota = trials.iter().fold(0_i64, |sum, trial| match trial.reading.class {
-            Class::Refund { .. } => sum.saturating_sub(trial.entry.quota),
+        let sign = |item: &LogRow| match item.outcome {
+            RowOutcome::Refund => -1_i8,
             // Nobody pays for a test.
-            Class::ChannelTest => sum,
-            _ => sum.saturating_add(trial.entry.quota),
-        });
+            RowOutcome::Test => 0,
+            _ => 1,
+        };
+        let quota = |item: &LogRow| item.quota.saturating_mul(sign(item).into());
         let totals = StoryTotals {
-            quota,
-            cost_usd: context.usd(quota as f64),
+            quota: items.iter().map(quota).fold(0, i64::saturating_add),
+            // What a dollar is may have changed between two rows.
+            cost_usd: items.iter().map(|item| item.cost_usd * f64::from(sign(item))).sum(),
             duration_seconds: items.iter().map(|item| item.duration_seconds).fold(0.0, f64::max),
         };
-        let outcome = RowOutcome::of(&decides.reading.class);
+        let outcome = RowOutcome::of(&decides.class);
         let channels = attempts(&trials, context);
         Some(Self { request_id, outcome, items, totals, channels })
     }

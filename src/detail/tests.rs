@@ -44,7 +44,13 @@ impl World {
     }
 
     pub fn detail(&self, entry: &Entry, siblings: &[Entry], bodies: Bodies) -> LogDetail {
-        LogDetail::new(entry, &Surroundings { context: self.context(), siblings, bodies })
+        let siblings: Vec<Trial> = siblings.iter().map(Trial::new).collect();
+        LogDetail::new(entry, &Surroundings { context: self.context(), siblings: &siblings, bodies })
+    }
+
+    fn story(&self, entries: &[Entry]) -> Option<RequestStory> {
+        let row = |entry: &Entry| (Trial::new(entry), LogRow::new(entry, &self.context()));
+        RequestStory::new(entries.iter().map(row).collect(), &self.context())
     }
 }
 
@@ -224,10 +230,10 @@ fn a_request_with_its_bodies_in_their_order() {
 fn the_story_of_a_request() {
     let world = World::new();
     let entries = [retried(), failed(1040, 9, 503, r#"["9","9"]"#), failed(1039, 9, 429, r#"["9"]"#)];
-    assert_golden("story", &RequestStory::new(&entries, &world.context()).unwrap());
-    let story = RequestStory::new(&entries[1..], &world.context()).unwrap();
+    assert_golden("story", &world.story(&entries).unwrap());
+    let story = world.story(&entries[1..]).unwrap();
     assert_eq!((story.outcome, story.totals.quota), (RowOutcome::Error, 0));
-    assert_eq!(RequestStory::new(&[], &world.context()), None);
+    assert_eq!(world.story(&[]), None);
 }
 
 #[test]

@@ -49,12 +49,12 @@ pub struct Attempt {
 }
 
 /// The attempts of the request that ended with this row, in the order tried. `siblings` may hold rows of others.
-pub fn attempts_of(entry: &Entry, siblings: &[Entry], context: &Context<'_>) -> Vec<Attempt> {
-    attempts(&Trial::all(entry, siblings), context)
+pub fn attempts_of(trial: &Trial, siblings: &[Trial], context: &Context<'_>) -> Vec<Attempt> {
+    attempts(&Trial::all(trial, siblings), context)
 }
 
 impl Timing {
-    pub(super) fn new(entry: &Entry, reading: &Reading, siblings: &[Entry], context: &Context<'_>) -> Self {
+    pub(super) fn new(entry: &Entry, reading: &Reading, siblings: &[Trial], context: &Context<'_>) -> Self {
         let request = &reading.request;
         let duration = request.duration_seconds;
         let output = request.output_tokens;
@@ -64,83 +64,108 @@ impl Timing {
             tokens_per_second: (duration > 0.0 && output > 0)
                 .then(|| (output as f64 / duration * 100.0).round() / 100.0),
             over_threshold: duration > context.slow_over_seconds,
-            attempts: attempts(&Trial::all(entry, siblings), context),
+            attempts: attempts_of(&Trial::of(entry, reading), siblings, context),
         }
     }
 }
 
-/// A row that tells of an attempt.
-pub(super) struct Trial<'a> {
-    pub entry: &'a Entry,
-    pub reading: Reading,
+/// What a row tells of an attempt, without the texts that may be long: many are kept at the same time.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub(super) id: i64,
+    request_id: String,
+    created_at: i64,
+    channel_id: ChannelId,
+    pub(super) class: Class,
+    /// Channels tried up to this attempt.
+    tried: Vec<ChannelId>,
+    /// The channel's name as the row tells it.
+    channel_name: Option<String>,
+    /// What went wrong, in short.
+    error: Option<String>,
 }
 
-impl<'a> Trial<'a> {
-    /// The rows of the request that `entry` belongs to, in the order in which they were tried.
-    pub fn all(entry: &'a Entry, siblings: &'a [Entry]) -> Vec<Self> {
-        let same = |sibling: &&Entry| {
-            !entry.request_id.is_empty() && sibling.request_id == entry.request_id && sibling.id != entry.id
+impl Trial {
+    /// What this row tells.
+    pub fn new(entry: &Entry) -> Self {
+        Self::of(entry, &entry.read())
+    }
+
+    fn of(entry: &Entry, reading: &Reading) -> Self {
+        Self {
+            id: entry.id,
+            request_id: entry.request_id.clone(),
+            created_at: entry.created_at,
+            channel_id: entry.channel_id,
+            class: reading.class.clone(),
+            tried: reading.other.use_channel.clone(),
+            channel_name: reading.other.channel_name.clone(),
+            error: error(entry, &reading.class).map(|error| summary(&error)),
+        }
+    }
+
+    /// What the rows of one request share; empty on versions that have no such thing.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// The rows of the request that `trial` belongs to, in the order in which they were tried.
+    fn all<'a>(trial: &'a Self, siblings: &'a [Self]) -> Vec<&'a Self> {
+        let same = |sibling: &&Self| {
+            !trial.request_id.is_empty() && sibling.request_id == trial.request_id && sibling.id != trial.id
         };
-        let entries = std::iter::once(entry).chain(siblings.iter().filter(same));
-        Self::in_order(entries)
+        Self::in_order(std::iter::once(trial).chain(siblings.iter().filter(same)))
     }
 
     /// Rows hold the channels tried up to their own attempt, so the longer list is the later one. Ids and times
     /// decide where that says nothing; on ClickHouse ids are texts, and times whole seconds.
-    pub fn in_order(entries: impl Iterator<Item = &'a Entry>) -> Vec<Self> {
-        let mut trials: Vec<Self> = entries.map(|entry| Self { entry, reading: entry.read() }).collect();
+    pub(super) fn in_order<'a>(trials: impl Iterator<Item = &'a Self>) -> Vec<&'a Self> {
+        let mut trials: Vec<&Self> = trials.collect();
         // Fees and what else belongs to a request come after its attempts.
-        trials.sort_by_key(|trial| {
-            (!trial.is_attempt(), trial.tried().len(), !trial.failed(), trial.entry.created_at)
-        });
+        trials
+            .sort_by_key(|trial| (!trial.is_attempt(), trial.tried.len(), !trial.failed(), trial.created_at));
         // A list may be absent on single rows of old versions; then only times are right for all.
-        if trials.iter().any(|trial| trial.is_attempt() && trial.tried().is_empty()) {
-            let key = |trial: &Self| (!trial.is_attempt(), trial.entry.created_at, !trial.failed());
-            trials.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.entry.id.cmp(&b.entry.id)));
+        if trials.iter().any(|trial| trial.is_attempt() && trial.tried.is_empty()) {
+            let key = |trial: &Self| (!trial.is_attempt(), trial.created_at, !trial.failed());
+            trials.sort_by(|a, b| key(a).cmp(&key(b)).then_with(|| a.id.cmp(&b.id)));
         }
         trials
     }
 
-    pub fn tried(&self) -> &[ChannelId] {
-        &self.reading.other.use_channel
-    }
-
-    pub fn failed(&self) -> bool {
-        matches!(self.reading.class, Class::FailedAttempt { .. })
+    pub(super) fn failed(&self) -> bool {
+        matches!(self.class, Class::FailedAttempt { .. })
     }
 
     /// Fees and settlements are no attempts.
-    pub fn is_attempt(&self) -> bool {
-        matches!(self.reading.class, Class::FailedAttempt { .. } | Class::Request(_) | Class::ChannelTest)
+    fn is_attempt(&self) -> bool {
+        matches!(self.class, Class::FailedAttempt { .. } | Class::Request(_) | Class::ChannelTest)
     }
 
     fn attempt(&self, context: &Context<'_>) -> Attempt {
-        let entry = self.entry;
         Attempt {
-            channel_id: entry.channel_id,
-            channel_name: context.channel_name(entry.channel_id, self.reading.other.channel_name.as_deref()),
-            status_code: status_code(&self.reading.class),
-            error: error(entry, &self.reading.class).map(|error| summary(&error)),
-            detail_url: Some(detail_url(entry.id)),
+            channel_id: self.channel_id,
+            channel_name: context.channel_name(self.channel_id, self.channel_name.as_deref()),
+            status_code: status_code(&self.class),
+            error: self.error.clone(),
+            detail_url: Some(detail_url(self.id)),
         }
     }
 }
 
 /// Joins the channels tried with the rows that tell how each attempt ended.
-pub(super) fn attempts(trials: &[Trial<'_>], context: &Context<'_>) -> Vec<Attempt> {
-    let mut rows: Vec<&Trial<'_>> = trials.iter().filter(|trial| trial.is_attempt()).collect();
-    let order = rows.iter().map(|trial| trial.tried()).max_by_key(|tried| tried.len()).unwrap_or_default();
+pub(super) fn attempts(trials: &[&Trial], context: &Context<'_>) -> Vec<Attempt> {
+    let mut rows: Vec<&Trial> = trials.iter().copied().filter(|trial| trial.is_attempt()).collect();
+    let order: &[ChannelId] =
+        rows.iter().map(|trial| trial.tried.as_slice()).max_by_key(|tried| tried.len()).unwrap_or_default();
     let last = order.len().saturating_sub(1);
-    let joined = trials.iter().all(|trial| !trial.entry.request_id.is_empty());
+    let joined = trials.iter().all(|trial| !trial.request_id.is_empty());
     let unknown = if joined { NOT_RECORDED } else { NOT_JOINED };
     let mut attempts = Vec::new();
     for (index, channel) in order.iter().enumerate() {
-        let is_here =
-            |trial: &&&Trial<'_>| trial.entry.channel_id == *channel && (trial.failed() || index == last);
+        let is_here = |trial: &Trial| trial.channel_id == *channel && (trial.failed() || index == last);
         // The row of exactly this attempt, else the first one of this channel that cannot tell.
-        let exact = rows.iter().position(|trial| is_here(&trial) && trial.tried().len() == index + 1);
-        let found =
-            exact.or_else(|| rows.iter().position(|trial| is_here(&trial) && trial.tried().is_empty()));
+        let exact = rows.iter().position(|trial| is_here(trial) && trial.tried.len() == index + 1);
+        let found = exact.or_else(|| rows.iter().position(|trial| is_here(trial) && trial.tried.is_empty()));
         attempts.push(if let Some(found) = found {
             rows.remove(found).attempt(context)
         } else {
@@ -160,7 +185,7 @@ pub(super) fn attempts(trials: &[Trial<'_>], context: &Context<'_>) -> Vec<Attem
         attempts.insert((place + offset).min(attempts.len()), trial.attempt(context));
     }
     attempts.extend(
-        answered.into_iter().filter(|trial| trial.entry.channel_id != 0).map(|trial| trial.attempt(context)),
+        answered.into_iter().filter(|trial| trial.channel_id != 0).map(|trial| trial.attempt(context)),
     );
     attempts.truncate(MOST);
     attempts

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use super::block::{AMOUNT_BITS, Column, Columns, Header, NUMBER_COLUMNS};
 use super::dictionary::{Texts, take};
-use super::fact::{Fact, Found, RowOutcome, error_type};
-use super::numbers::{decode, decode_front, signed};
+use super::fact::{Fact, Found, Identity, RowOutcome, error_type};
+use super::numbers::{decode, decode_front, decode_some, signed};
 use super::{Damaged, Source, sketch};
 use crate::record::{ChannelId, ErrorType};
 
@@ -40,7 +40,10 @@ pub(super) struct Caller {
 pub(super) struct Decoded {
     pub(super) block: i64,
     pub(super) quota_per_unit: f64,
+    /// Rows that it has, whether they are read or not.
     rows: usize,
+    /// Which of them are read, if not all are.
+    picked: Option<Vec<u16>>,
     loaded: Columns,
     numbers: [Vec<u64>; NUMBER_COLUMNS],
     pub(super) tags: Vec<Tag>,
@@ -60,8 +63,19 @@ impl Decoded {
         header.check()?;
         self.block = header.block;
         self.rows = header.rows as usize;
+        self.picked = None;
         self.quota_per_unit = header.quota_per_unit;
         self.loaded = Columns::default();
+        Ok(())
+    }
+
+    /// The same for a few rows of it only, from now on numbered as they are given.
+    pub(super) fn open_some(&mut self, header: &Header, rows: Vec<u16>) -> Result<(), Damaged> {
+        self.open(header)?;
+        if rows.iter().any(|row| usize::from(*row) >= self.rows) {
+            return Err(damaged(self.block, "a row is missing"));
+        }
+        self.picked = Some(rows);
         Ok(())
     }
 
@@ -129,7 +143,11 @@ impl Decoded {
                 *bytes = &[];
             }
             _ => {
-                decode(bytes, self.rows, &mut self.numbers[column.number()])?;
+                let numbers = &mut self.numbers[column.number()];
+                match &self.picked {
+                    None => decode(bytes, self.rows, numbers)?,
+                    Some(rows) => decode_some(bytes, self.rows, rows, numbers)?,
+                }
                 *bytes = &[];
                 let bits = match column {
                     Column::Id | Column::CreatedAt => 64,
@@ -159,9 +177,9 @@ impl Decoded {
             .map_or(0, |most| most as usize)
     }
 
-    /// Number of rows.
+    /// Number of rows that are read.
     pub(super) fn rows(&self) -> usize {
-        self.rows
+        self.picked.as_ref().map_or(self.rows, Vec::len)
     }
 
     /// A loaded column, one number a row.
@@ -197,6 +215,17 @@ impl Decoded {
     /// A whole row. [`Columns::ROWS`] must be loaded.
     pub(super) fn fact(&self, row: usize) -> Fact<'_> {
         self.fact_with(row, Cow::Borrowed)
+    }
+
+    /// What tells a row from others. [`Identity::COLUMNS`] must be loaded.
+    pub(super) fn identity(&self, row: usize) -> Identity {
+        Identity {
+            id: self.id(row),
+            created_at: self.created_at(row),
+            kind: self.tag(row).kind,
+            channel_id: self.channel_id(self.route(row)),
+            quota_per_unit: self.quota_per_unit,
+        }
     }
 
     /// A whole row that outlives the block.

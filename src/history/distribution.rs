@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-/// So many values are kept in a list. Most distributions never have more, and need no table.
-const FEW: usize = 256;
+/// So many values are kept in a list, in two bytes each. Most distributions never have more, and need no table, which
+/// takes some 15 KB of a model or channel as they usually are: those of every step of a trend would be too much.
+const FEW: usize = 2048;
 
 /// Up to here, in milliseconds, counts stand in a table; longer ones are so rare that they may take a search.
 const TABLE_MS: u64 = 10_000_000;
+
+/// Places of the longest table.
+const TABLE: usize = 12_701;
 
 /// Milliseconds and how often they came. Values that are whole seconds are kept exactly, others to three significant
 /// digits and no coarser than a second. Four digits would take ten times the memory, and be slower for it: a few
@@ -17,24 +21,24 @@ pub struct Distribution {
     count: u64,
     /// Their exact sum.
     sum_ms: u64,
-    few: Vec<u32>,
-    /// Counts by [`place`]; as long as the longest value needs.
+    /// Places of values, until there is a table.
+    few: Vec<u16>,
+    /// Counts by [`place`]; as long as the longest value needs, or empty.
     table: Vec<u32>,
     /// Counts by milliseconds.
     long: BTreeMap<u64, u64>,
 }
 
-/// A value and its place, which several distributions share.
+/// The place of a value, which several distributions share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    ms: u32,
     place: usize,
 }
 
 impl Timing {
     #[inline]
     pub(super) fn new(ms: u32) -> Self {
-        Self { ms, place: place(ms.into()) }
+        Self { place: place(ms.into()) }
     }
 }
 
@@ -53,32 +57,31 @@ impl Distribution {
 
     /// Counts a value for the percentiles only.
     #[inline]
-    pub(super) fn add_value(&mut self, value: Timing) {
-        if let Some(count) = self.table.get_mut(value.place) {
+    pub(super) fn add_value(&mut self, Timing { place }: Timing) {
+        if let Some(count) = self.table.get_mut(place) {
             // It takes four billion equal rows to begin anew.
             *count = count.wrapping_add(1);
         } else {
-            self.add_slowly(value.ms);
+            self.add_slowly(place);
         }
     }
 
     #[inline(never)]
-    fn add_slowly(&mut self, ms: u32) {
+    fn add_slowly(&mut self, place: usize) {
+        let short = u16::try_from(place).ok().filter(|_| place < TABLE);
+        let Some(short) = short else {
+            *self.long.entry(value(place)).or_insert(0) += 1;
+            return;
+        };
         if self.table.is_empty() && self.few.len() < FEW {
-            self.few.push(ms);
+            self.few.push(short);
             return;
         }
-        let longest = self.few.iter().copied().max().unwrap_or(0).max(ms);
-        let needed = place(u64::from(longest).min(TABLE_MS)) + 1;
-        if self.table.len() < needed {
-            self.table.resize(needed, 0);
-        }
-        for ms in std::mem::take(&mut self.few).into_iter().chain([ms]) {
-            let at = place(ms.into());
-            match self.table.get_mut(at) {
-                Some(count) => *count = count.saturating_add(1),
-                None => *self.long.entry(value(at)).or_insert(0) += 1,
-            }
+        let few = std::mem::take(&mut self.few);
+        let longest = few.iter().copied().max().unwrap_or(0).max(short);
+        self.table.resize(self.table.len().max(usize::from(longest) + 1), 0);
+        for place in few.into_iter().chain([short]) {
+            self.table[usize::from(place)] += 1;
         }
     }
 
@@ -99,8 +102,8 @@ impl Distribution {
         for (ms, more) in &other.long {
             *self.long.entry(*ms).or_insert(0) += more;
         }
-        for ms in &other.few {
-            self.add_value(Timing::new(*ms));
+        for place in &other.few {
+            self.add_value(Timing { place: usize::from(*place) });
         }
     }
 
@@ -109,7 +112,7 @@ impl Distribution {
         let counted = self.table.iter().enumerate().filter(|(_, count)| **count > 0);
         let counted = counted.map(|(at, count)| (value(at), u64::from(*count)));
         let long = self.long.iter().map(|(ms, count)| (*ms, *count));
-        let few = self.few.iter().map(|ms| (value(place((*ms).into())), 1));
+        let few = self.few.iter().map(|place| (value(usize::from(*place)), 1));
         counted.chain(long).chain(few)
     }
 
@@ -200,7 +203,7 @@ mod tests {
         for ms in (0..4_000_000_000u32).step_by(39_877).chain([u32::MAX; 3]) {
             distribution.add(ms);
         }
-        assert!(distribution.table.len() <= 12_701, "{} places", distribution.table.len());
+        assert!(distribution.table.len() <= TABLE, "{} places", distribution.table.len());
         let [half, last] = distribution.percentiles([0.5, 1.0]).unwrap();
         assert!(half.abs_diff(2_000_000_000) < 100_000, "{half}");
         assert_eq!(last, 4_294_967_000);
@@ -212,6 +215,7 @@ mod tests {
             assert_eq!(place(value(place_of)), place_of);
         }
         assert!((0..20_000).map(value).is_sorted());
+        assert_eq!(place(TABLE_MS) + 1, TABLE);
         // At the borders the nearest value may be the first of the next step.
         for ms in 0..TABLE_MS {
             let step =

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::block::{Column, Columns};
 use crate::record::{ChannelId, Class, ErrorType, LogRecord, MAX_DURATION_MS};
 
 pub use crate::record::RowOutcome;
@@ -217,6 +218,28 @@ impl Filter {
     }
 }
 
+/// What tells a row from others: where the log has it, and what it must have there, for an id can belong to another row
+/// by then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Identity {
+    /// The log's primary key.
+    pub id: i64,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// See [`Fact::kind`].
+    pub kind: u8,
+    /// See [`Fact::channel_id`].
+    pub channel_id: ChannelId,
+    /// See [`Found::quota_per_unit`].
+    pub quota_per_unit: f64,
+}
+
+impl Identity {
+    /// The columns that it is made of.
+    pub(super) const COLUMNS: Columns =
+        Columns::of(&[Column::Id, Column::CreatedAt, Column::TagOf, Column::RouteOf]);
+}
+
 /// A row that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
@@ -224,4 +247,12 @@ pub struct Found {
     pub fact: Fact<'static>,
     /// new-api's quota for one US dollar when the row was read.
     pub quota_per_unit: f64,
+}
+
+impl Found {
+    /// What tells it from others.
+    pub fn identity(&self) -> Identity {
+        let Fact { id, created_at, kind, channel_id, .. } = self.fact;
+        Identity { id, created_at, kind, channel_id, quota_per_unit: self.quota_per_unit }
+    }
 }

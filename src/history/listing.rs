@@ -1,18 +1,21 @@
 //! Single rows: the slowest, the newest, the last errors.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::Source;
 use super::block::{Column, Columns, Header};
-use super::decode::place;
-use super::fact::{Found, RowOutcome, Selection};
+use super::decode::{Decoded, place};
+use super::fact::{Found, Identity, RowOutcome, Selection};
 use super::measures::{Dimension, Group, Keys};
 use super::scan::Scan;
 use crate::record::ErrorType;
 
 /// Where a listing of slow requests goes on: duration in milliseconds, `created_at` and id of its last row.
 pub type SlowKey = (u32, i64, i64);
+
+/// Whole rows, and what they are made of.
+const WHOLE: (Columns, fn(&Decoded, usize) -> Found) = (Columns::ROWS, Decoded::found);
 
 /// The best rows so far, at most `limit` of them.
 struct Best<K> {
@@ -43,22 +46,28 @@ impl<K: Ord + Copy> Best<K> {
         }
     }
 
-    /// Reads the rows, best first, each block once.
-    fn read<S: Source>(
+    /// Reads the rows, best first: of each block these rows only, and of them what `columns` hold.
+    fn read<S: Source, T>(
         self,
         scan: &mut Scan<'_>,
         source: &mut S,
         headers: &[Header],
-    ) -> Result<Vec<Found>, S::Error> {
+        (columns, row): (Columns, impl Fn(&Decoded, usize) -> T),
+    ) -> Result<Vec<T>, S::Error> {
         let places: Vec<Place> =
             self.rows.into_sorted_vec().into_iter().map(|Reverse((_, place))| place).collect();
-        let blocks: BTreeSet<i64> = places.iter().map(|place| place.0).collect();
+        let mut blocks: BTreeMap<i64, Vec<u16>> = BTreeMap::new();
+        for (block, row) in &places {
+            blocks.entry(*block).or_default().push(*row);
+        }
         let mut found = BTreeMap::new();
-        for header in headers.iter().filter(|header| blocks.contains(&header.block)) {
-            scan.block.open(header)?;
-            scan.load(source, Columns::ROWS)?;
-            let here = places.iter().filter(|place| place.0 == header.block);
-            found.extend(here.map(|place| (*place, scan.block.found(usize::from(place.1)))));
+        for header in headers {
+            let Some(rows) = blocks.remove(&header.block) else { continue };
+            scan.block.open_some(header, rows.clone())?;
+            scan.load(source, columns)?;
+            found.extend(
+                rows.iter().enumerate().map(|(at, place)| ((header.block, *place), row(&scan.block, at))),
+            );
         }
         Ok(places.iter().filter_map(|place| found.remove(place)).collect())
     }
@@ -104,7 +113,7 @@ pub fn slowest<S: Source>(
             }
         }
     }
-    best.read(&mut scan, source, &headers)
+    best.read(&mut scan, source, &headers, WHOLE)
 }
 
 /// Rows by id, highest first, below `before`.
@@ -114,6 +123,26 @@ pub fn newest<S: Source>(
     before: Option<i64>,
     limit: usize,
 ) -> Result<Vec<Found>, S::Error> {
+    newest_as(source, selection, before, limit, WHOLE)
+}
+
+/// The same, but no more of them than is needed to find them in the log, which is much less to read.
+pub fn newest_ids<S: Source>(
+    source: &mut S,
+    selection: &Selection,
+    before: Option<i64>,
+    limit: usize,
+) -> Result<Vec<Identity>, S::Error> {
+    newest_as(source, selection, before, limit, (Identity::COLUMNS, Decoded::identity))
+}
+
+fn newest_as<S: Source, T>(
+    source: &mut S,
+    selection: &Selection,
+    before: Option<i64>,
+    limit: usize,
+    form: (Columns, impl Fn(&Decoded, usize) -> T),
+) -> Result<Vec<T>, S::Error> {
     let mut scan = Scan::new(selection);
     let mut best: Best<i64> = Best::new(limit);
     let mut headers = source.headers()?;
@@ -135,7 +164,7 @@ pub fn newest<S: Source>(
             }
         }
     }
-    best.read(&mut scan, source, &headers)
+    best.read(&mut scan, source, &headers, form)
 }
 
 /// The newest failed attempt of a channel or model.

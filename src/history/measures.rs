@@ -103,6 +103,29 @@ impl Measures {
         self.first_token.merge_values(&other.first_token);
     }
 
+    /// Adds what `other` counted, but for what it knows of percentiles.
+    pub fn merge_sums(&mut self, other: &Self) {
+        for (total, number) in [
+            (&mut self.requests, other.requests),
+            (&mut self.stream_errors, other.stream_errors),
+            (&mut self.errors, other.errors),
+            (&mut self.tests, other.tests),
+            (&mut self.input_tokens, other.input_tokens),
+            (&mut self.output_tokens, other.output_tokens),
+            (&mut self.cache_read_tokens, other.cache_read_tokens),
+            (&mut self.cache_write_tokens, other.cache_write_tokens),
+            (&mut self.quota_consumed, other.quota_consumed),
+            (&mut self.quota_refunded, other.quota_refunded),
+            (&mut self.slow_requests, other.slow_requests),
+        ] {
+            *total = total.saturating_add(number);
+        }
+        self.cost_usd += other.cost_usd;
+        self.cost_refunded_usd += other.cost_refunded_usd;
+        self.duration.add_sum(other.duration.count(), other.duration.sum_ms());
+        self.first_token.add_sum(other.first_token.count(), other.first_token.sum_ms());
+    }
+
     /// Whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         self.requests == 0

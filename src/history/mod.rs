@@ -11,10 +11,11 @@
 //! | sums of a window, also by model, channel and user | [`overview`] |
 //! | the same over time | [`trend`] |
 //! | the slowest answered requests | [`slowest`] |
-//! | rows by id, newest first | [`newest`] |
+//! | rows by id, newest first | [`newest`], [`newest_ids`] |
 //! | the newest failed attempt of each channel or model | [`last_errors`] |
 //! | every row, as far as limits need it | [`entries`] |
 //! | who the sum of a measure comes from | [`contributors`] |
+//! | what a dollar was when single rows were read | [`rates`] |
 
 mod block;
 mod build;
@@ -30,6 +31,7 @@ mod measures;
 mod merge;
 mod numbers;
 mod overview;
+mod rates;
 mod recent;
 mod scan;
 mod sketch;
@@ -40,12 +42,13 @@ pub use build::BlockBuilder;
 pub use contributors::{Contributor, contributors};
 pub use distribution::Distribution;
 pub use entry::{Entry, entries};
-pub use fact::{Fact, Filter, Found, RowOutcome, Selection};
-pub use listing::{LastError, SlowKey, last_errors, newest, slowest};
+pub use fact::{Fact, Filter, Found, Identity, RowOutcome, Selection};
+pub use listing::{LastError, SlowKey, last_errors, newest, newest_ids, slowest};
 pub use measure::Measure;
 pub use measures::{Dimension, Group, Groups, Measures};
 pub use merge::{merge, mergeable};
 pub use overview::{Overview, overview};
+pub use rates::rates;
 pub use recent::{Commit, Recent};
 pub use trend::{Step, Steps, trend};
 

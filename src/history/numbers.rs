@@ -60,25 +60,77 @@ fn append<const WIDTH: usize>(bytes: &mut Vec<u8>, distances: impl ExactSizeIter
     }
 }
 
+/// A packed column, its length checked.
+#[derive(Debug, Clone, Copy)]
+struct Packed<'a> {
+    least: u64,
+    scaled: bool,
+    width: u8,
+    data: &'a [u8],
+}
+
+impl<'a> Packed<'a> {
+    /// Says what is wrong if `bytes` is not what [`encode`] makes of so many values.
+    fn of(bytes: &'a [u8], rows: usize) -> Result<Self, &'static str> {
+        let Some((head, data)) = bytes.split_first_chunk::<HEAD>() else {
+            return Err("a column is cut short");
+        };
+        let [width, scaled, least @ ..] = *head;
+        if !matches!(width, 0..=4 | 8) {
+            return Err("a column has an unknown width");
+        }
+        if data.len() != rows * usize::from(width) {
+            return Err("a column has the wrong length");
+        }
+        if scaled > 1 {
+            return Err("a column has an unknown scale");
+        }
+        Ok(Self { least: u64::from_le_bytes(least), scaled: scaled == 1, width, data })
+    }
+
+    // A damaged column may overflow: then its values are nonsense, which is all that can be said of them.
+
+    fn plain(self, distance: u64) -> u64 {
+        self.least.wrapping_add(distance)
+    }
+
+    fn times(self, distance: u64) -> u64 {
+        self.least.wrapping_add(distance.wrapping_mul(SCALE))
+    }
+
+    /// The value at `row`, which there must be.
+    fn at(self, row: usize) -> u64 {
+        let width = usize::from(self.width);
+        let mut distance = [0; 8];
+        distance[..width].copy_from_slice(&self.data[row * width..][..width]);
+        let distance = u64::from_le_bytes(distance);
+        if self.scaled { self.times(distance) } else { self.plain(distance) }
+    }
+}
+
 /// Unpacks `rows` values into `out`; says what is wrong if `bytes` is not what [`encode`] makes of so many.
 /// Nothing is allocated before the length is checked, but for a constant column, which is why callers bound `rows`.
 pub(super) fn decode(bytes: &[u8], rows: usize, out: &mut Vec<u64>) -> Result<(), &'static str> {
     out.clear();
-    let Some((head, data)) = bytes.split_first_chunk::<HEAD>() else { return Err("a column is cut short") };
-    let [width, scaled, least @ ..] = *head;
-    let least = u64::from_le_bytes(least);
-    if !matches!(width, 0..=4 | 8) {
-        return Err("a column has an unknown width");
+    let column = Packed::of(bytes, rows)?;
+    if column.scaled {
+        spread(column.data, column.width, rows, out, |distance| column.times(distance));
+    } else {
+        spread(column.data, column.width, rows, out, |distance| column.plain(distance));
     }
-    if data.len() != rows * usize::from(width) {
-        return Err("a column has the wrong length");
-    }
-    // A damaged column may overflow: then its values are nonsense, which is all that can be said of them.
-    match scaled {
-        0 => spread(data, width, rows, out, |distance| least.wrapping_add(distance)),
-        1 => spread(data, width, rows, out, |distance| least.wrapping_add(distance.wrapping_mul(SCALE))),
-        _ => return Err("a column has an unknown scale"),
-    }
+    Ok(())
+}
+
+/// The same for some of the `rows` values only: those at `places`, which are below `rows`.
+pub(super) fn decode_some(
+    bytes: &[u8],
+    rows: usize,
+    places: &[u16],
+    out: &mut Vec<u64>,
+) -> Result<(), &'static str> {
+    out.clear();
+    let column = Packed::of(bytes, rows)?;
+    out.extend(places.iter().map(|place| column.at(usize::from(*place))));
     Ok(())
 }
 
@@ -142,7 +194,12 @@ mod tests {
         fn every_column_comes_back(shift in 0u32..64, scale in prop::sample::select(vec![1u64, 1000]),
                                    seed in prop::collection::vec(any::<u64>(), 0..50)) {
             let values: Vec<u64> = seed.iter().map(|value| (value >> shift) / scale * scale).collect();
-            prop_assert_eq!(round_trip(&values), values);
+            prop_assert_eq!(&round_trip(&values), &values);
+            // Every third one, by itself.
+            let places: Vec<u16> = (0..50).step_by(3).filter(|place| usize::from(*place) < values.len()).collect();
+            let mut some = Vec::new();
+            decode_some(&encode(&values), values.len(), &places, &mut some).unwrap();
+            prop_assert_eq!(some, values.iter().copied().step_by(3).collect::<Vec<_>>());
         }
 
         #[test]

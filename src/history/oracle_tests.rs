@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{
     Block, BlockBuilder, Contributor, Dimension, Entry, Fact, Filter, Found, Group, Measure, Measures,
-    RowOutcome, Selection, Source, Steps, contributors, entries, last_errors, newest, overview, slowest,
-    trend,
+    RowOutcome, Selection, Source, Steps, contributors, entries, last_errors, newest, newest_ids, overview,
+    slowest, trend,
 };
 use crate::record::ErrorType;
 
@@ -288,6 +288,8 @@ pub(crate) fn check<S: Source<Error: std::fmt::Debug>>(source: &mut S, rows: &[F
     let pages =
         self::pages(|last| newest(source, selection, last.map(|row| row.fact.id), *page).unwrap(), *page);
     assert_eq!(pages, expected);
+    let ids = newest_ids(source, selection, None, usize::MAX).unwrap();
+    assert_eq!(ids, expected.iter().map(Found::identity).collect::<Vec<_>>());
 
     let mut expected: BTreeMap<Group, &Found> = BTreeMap::new();
     for row in selected.iter().filter(|row| row.fact.outcome == RowOutcome::Error) {

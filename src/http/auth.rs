@@ -150,6 +150,13 @@ fn is_own(host: &str) -> bool {
     address.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
+/// Whether a request brings a bearer token, right or wrong.
+pub fn is_bearer(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let scheme = value.and_then(|value| value.split_once(' ')).map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"))
+}
+
 /// The secret in an `Authorization` header: a bearer token, or a Basic password with any user name.
 fn credentials(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;

@@ -8,23 +8,29 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
+use super::auth::is_bearer;
 use super::problem::{Kind, Problem};
 
 /// Of a body that is too long so much more is read and thrown away: who is not read to the end may never see the answer.
 const READ_PAST: u64 = 64 * 1024 * 1024;
 
 /// Wants a body that says that it is JSON. A page of another site cannot send one in the name of a browser that
-/// remembers a password, for the browser asks us first.
+/// remembers a password, for the browser asks us first. The same holds for a Bearer, which no browser adds by itself, so who
+/// brings one may say what he likes.
 ///
 /// # Errors
 /// If it says otherwise, or nothing.
 pub fn wants_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if is_bearer(headers) {
+        return Ok(());
+    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let detail = "the header Content-Type does not say that this is JSON";
+    let detail =
+        "the header Content-Type does not say that this is JSON, and the password is not sent as Bearer";
     Err(Problem::new(Kind::NotJson, detail).accepted("Content-Type: application/json"))
 }
 

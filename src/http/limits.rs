@@ -34,19 +34,42 @@ impl Default for Limits {
     }
 }
 
+/// What requests may have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// Our own work only.
+    Nobody,
+    /// new-api's database.
+    Database,
+    /// new-api, which is asked to do something.
+    NewApi,
+}
+
+impl WaitsFor {
+    /// Why something takes so long, as the end of a sentence.
+    const fn why(self) -> &'static str {
+        match self {
+            Self::Nobody => "",
+            Self::Database => "; they read new-api's database",
+            Self::NewApi => "; they wait for new-api",
+        }
+    }
+}
+
 /// Lets requests in, one by one. Cheap to clone; clones share the limits.
 #[derive(Debug, Clone)]
 pub struct Gate {
     limits: Limits,
+    waits_for: WaitsFor,
     working: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
 
 impl Gate {
     /// A gate with these limits.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: Limits, waits_for: WaitsFor) -> Self {
         let places = |number| Arc::new(Semaphore::new(number));
-        Self { limits, working: places(limits.working), waiting: places(limits.waiting) }
+        Self { limits, waits_for, working: places(limits.working), waiting: places(limits.waiting) }
     }
 
     /// Does `work` when its turn comes.
@@ -56,7 +79,12 @@ impl Gate {
     pub async fn enter<T>(&self, work: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
         let _place = self.wait().await?;
         tokio::time::timeout(self.limits.time, work).await.unwrap_or_else(|_| {
-            let detail = format!("no answer within {} s", self.limits.time.as_secs());
+            let from = match self.waits_for {
+                WaitsFor::Nobody => "",
+                WaitsFor::Database => " from new-api's database",
+                WaitsFor::NewApi => " from new-api",
+            };
+            let detail = format!("no answer{from} within {} s", self.limits.time.as_secs());
             Err(Problem::new(Kind::Timeout, detail).retry_after(Duration::from_secs(5)))
         })
     }
@@ -68,14 +96,19 @@ impl Gate {
             return Ok(place);
         }
         let Ok(_waiting) = self.waiting.try_acquire() else {
-            return Err(overloaded(format!("{} requests wait already", self.limits.waiting)));
+            return Err(overloaded(format!(
+                "{} requests wait already{}",
+                self.limits.waiting,
+                self.waits_for.why()
+            )));
         };
         match tokio::time::timeout(self.limits.patience, self.working.clone().acquire_owned()).await {
             Ok(Ok(place)) => Ok(place),
             _ => Err(overloaded(format!(
-                "{} requests are in work, and none ended within {} s",
+                "{} requests are in work, and none ended within {} s{}",
                 self.limits.working,
-                self.limits.patience.as_secs()
+                self.limits.patience.as_secs(),
+                self.waits_for.why()
             ))),
         }
     }
@@ -104,7 +137,7 @@ mod tests {
     use super::*;
 
     fn gate() -> Gate {
-        Gate::new(Limits::default())
+        Gate::new(Limits::default(), WaitsFor::Database)
     }
 
     async fn work(seconds: u64) -> Result<(), Problem> {
@@ -153,10 +186,9 @@ mod tests {
         let gate = gate();
         let results = futures_util::future::join_all((0..8).map(|_| gate.enter(work(60)))).await;
         assert!(results.iter().all(|result| kind(result) == Some(Kind::Timeout)), "{results:?}");
-        assert_eq!(
-            serde_json::to_value(results[0].as_ref().unwrap_err().body()).unwrap()["retry_after_seconds"],
-            5
-        );
+        let problem = serde_json::to_value(results[0].as_ref().unwrap_err().body()).unwrap();
+        assert_eq!(problem["retry_after_seconds"], 5);
+        assert_eq!(problem["detail"], "no answer from new-api's database within 15 s");
         assert_eq!(gate.working.available_permits(), 8);
     }
 

@@ -21,7 +21,7 @@ pub(super) async fn scrape(
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let format = Format::negotiate(text(header::ACCEPT));
     let agent = text(header::USER_AGENT).unwrap_or_default();
-    let parts = metrics.scrape(format, (peer.ip(), agent)).map_err(|error| {
+    let parts = metrics.scrape(format, (peer.ip(), agent)).await.map_err(|error| {
         tracing::error!("metrics cannot be encoded: {error}");
         (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be encoded, see the log\n").into_response()
     })?;

@@ -10,9 +10,9 @@ mod limits;
 mod metrics;
 pub mod params;
 pub mod problem;
+mod serve;
 mod webhook;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -32,6 +32,7 @@ use crate::state::State;
 pub use api::{Answers, Api};
 pub use auth::Guard;
 use problem::Problem;
+use serve::Bounds;
 use webhook::Webhook;
 
 /// What handlers may use; each takes the part it needs.
@@ -128,9 +129,8 @@ async fn harden(mut response: Response) -> Response {
 /// Serves until `stop`; requests in progress are finished.
 ///
 /// # Errors
-/// If the listener fails.
+/// None so far; the signature is that of all loops.
 pub async fn serve(listener: TcpListener, parts: Parts, stop: CancellationToken) -> anyhow::Result<()> {
-    let service = router(parts).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await?;
+    serve::serve(listener, router(parts), Bounds::default(), stop).await;
     Ok(())
 }

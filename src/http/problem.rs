@@ -58,6 +58,8 @@ pub enum Kind {
     GatewayFailed,
     /// A fault of ours.
     Internal,
+    /// A fault of ours, with what should be sent again.
+    Again,
     /// The history is still being read.
     NotReady,
     /// new-api's database does not answer.
@@ -72,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, for documents and tests.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadParameter,
         Self::BadQuery,
         Self::BadBody,
@@ -89,6 +91,7 @@ impl Kind {
         Self::Refused,
         Self::GatewayFailed,
         Self::Internal,
+        Self::Again,
         Self::NotReady,
         Self::DatabaseUnavailable,
         Self::StoreUnavailable,
@@ -115,6 +118,7 @@ impl Kind {
             Self::Refused => "/problems/refused",
             Self::GatewayFailed => "/problems/gateway-failed",
             Self::Internal => "/problems/internal",
+            Self::Again => "/problems/send-again",
             Self::NotReady => "/problems/not-ready",
             Self::DatabaseUnavailable => "/problems/database-unavailable",
             Self::StoreUnavailable => "/problems/store-unavailable",
@@ -142,6 +146,7 @@ impl Kind {
             Self::Refused => "The circuit breaker refuses",
             Self::GatewayFailed => "new-api did not do it",
             Self::Internal => "Something went wrong here",
+            Self::Again => "Something went wrong here, and it should be sent again",
             Self::NotReady => "Not ready yet",
             Self::DatabaseUnavailable => "new-api's database does not answer",
             Self::StoreUnavailable => "monitor.db does not answer",
@@ -166,7 +171,8 @@ impl Kind {
             Self::QueryTooLong => StatusCode::URI_TOO_LONG,
             Self::TooManyFailures => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::NotReady
+            Self::Again
+            | Self::NotReady
             | Self::DatabaseUnavailable
             | Self::StoreUnavailable
             | Self::Overloaded
@@ -343,19 +349,10 @@ impl From<ReadError> for Problem {
             reason = error.reason.as_str(),
             "an API request could not read new-api's database: {error}"
         );
-        let detail = match error.reason {
-            Reason::Unreachable => "new-api's database cannot be reached",
-            Reason::TooManyConnections => "new-api's database has no room for another connection",
-            Reason::AccessDenied => "new-api's database refuses the user or the password of DATABASE_URL",
-            Reason::Timeout => "new-api's database did not answer in time",
-            Reason::Busy => "new-api's database is being written at this moment",
-            Reason::MissingTable => "new-api's database lacks a table that is needed",
-            Reason::MissingColumn => "new-api's database lacks a column that is needed",
-            Reason::Corrupt => "new-api's database file is damaged",
-            Reason::Query => "new-api's database refused the question",
-            Reason::Store => return store_unavailable(),
-        };
-        Self::new(Kind::DatabaseUnavailable, detail).retry_after(SOON)
+        if error.reason == Reason::Store {
+            return store_unavailable();
+        }
+        Self::new(Kind::DatabaseUnavailable, error.reason.words()).retry_after(SOON)
     }
 }
 

@@ -67,6 +67,8 @@ pub struct Intake {
     clock: Clock,
     targets: Vec<Target>,
     watchdog_timeout: Duration,
+    /// When this process began.
+    began: Timestamp,
 }
 
 impl Intake {
@@ -78,7 +80,8 @@ impl Intake {
         targets: Vec<Target>,
         watchdog_timeout: Duration,
     ) -> Self {
-        Self { store, state, clock, targets, watchdog_timeout }
+        let began = clock.now();
+        Self { store, state, clock, targets, watchdog_timeout, began }
     }
 
     /// Takes in a call. When this returns, all that it leads to is in monitor.db.
@@ -138,7 +141,7 @@ impl Intake {
             if noted.change == Some(Change::Resolved) {
                 writing.incident_over(noted.incident, at)?;
             }
-            asked.push(ask(writing, alert, noted, at)?);
+            asked.push(self.ask(writing, alert, noted, at)?);
         }
         let acts = |wanted: fn(&Requested) -> bool| -> Vec<i64> {
             asked.iter().flatten().filter(|asked| wanted(asked)).map(|asked| asked.act).collect()
@@ -177,6 +180,32 @@ impl Intake {
         writing
             .enqueue(&NewNotice { group_key, notice, at, hold_until, waits_for: pending }, &self.targets)?;
         Ok(())
+    }
+
+    /// Asks the breaker for what an alert asks for.
+    fn ask(
+        &self,
+        writing: &Writing<'_>,
+        alert: &Alert,
+        noted: &Noted,
+        at: Timestamp,
+    ) -> Result<Option<Requested>, StoreError> {
+        if alert.status != Status::Firing || !alert.asks_to_disable() {
+            return Ok(None);
+        }
+        let requested = writing.request_trip(&TripRequest {
+            incident: noted.incident,
+            rule: alert.name().to_owned(),
+            fingerprint: alert.fingerprint.clone(),
+            channel: alert.channel(),
+            starts_at: alert.starts_at,
+            restore: alert.restore(),
+            limit: Some(alert.label("limit")).filter(|limit| !limit.is_empty()).map(str::to_owned),
+            at,
+            process_began: self.began,
+        })?;
+        writing.note_act(noted.incident, requested.act)?;
+        Ok(Some(requested))
     }
 
     /// Tells of trouble with the way to us.
@@ -250,30 +279,6 @@ impl Intake {
             Err(error) => tracing::debug!("the Watchdog cannot be watched: {error}"),
         }
     }
-}
-
-/// Asks the breaker for what an alert asks for.
-fn ask(
-    writing: &Writing<'_>,
-    alert: &Alert,
-    noted: &Noted,
-    at: Timestamp,
-) -> Result<Option<Requested>, StoreError> {
-    if alert.status != Status::Firing || !alert.asks_to_disable() {
-        return Ok(None);
-    }
-    let requested = writing.request_trip(&TripRequest {
-        incident: noted.incident,
-        rule: alert.name().to_owned(),
-        fingerprint: alert.fingerprint.clone(),
-        channel: alert.channel(),
-        starts_at: alert.starts_at,
-        restore: alert.restore(),
-        limit: Some(alert.label("limit")).filter(|limit| !limit.is_empty()).map(str::to_owned),
-        at,
-    })?;
-    writing.note_act(noted.incident, requested.act)?;
-    Ok(Some(requested))
 }
 
 /// What of a group is told, with when people were last told of each, and how many alerts are left out. If anything is

@@ -38,7 +38,18 @@ impl Desk {
 
     /// What waits for one target, the oldest first.
     fn queue(&self) -> Vec<Delivery> {
-        let mut queue = self.intake.store.deliveries_page(None, 100, None, Some(Target::Telegram)).unwrap();
+        let mut queue = self
+            .intake
+            .store
+            .deliveries_page(
+                None,
+                100,
+                &crate::store::DeliveryFilter {
+                    target: Some(Target::Telegram),
+                    ..crate::store::DeliveryFilter::default()
+                },
+            )
+            .unwrap();
         queue.reverse();
         queue
     }

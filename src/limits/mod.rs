@@ -30,6 +30,10 @@ pub use users::Users;
 
 use crate::record::ChannelId;
 
+/// The label value that stands for the sum of what is not counted by itself: channels and models beyond a bound, and names of
+/// models that anybody may have invented.
+pub const REST: &str = "_other";
+
 /// One entry of `limits.yml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Limit {

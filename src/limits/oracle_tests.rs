@@ -204,7 +204,7 @@ impl<'a> World<'a> {
         match event {
             Event::Row(late, row) => {
                 let row = Row { created_at: self.now + late, ..row.clone() };
-                self.standings.add(&row.entry());
+                self.standings.add(&row.entry(), |_| true);
                 self.too_far |= row.created_at > self.now + 600;
                 self.rows.push(row);
             }
@@ -223,7 +223,7 @@ impl<'a> World<'a> {
         self.standings = Standings::new(self.limits, &self.zone, 1000, self.now);
         let since = self.standings.earliest();
         for row in self.rows.iter().rev().filter(|row| row.created_at >= since) {
-            self.standings.add(&row.entry());
+            self.standings.add(&row.entry(), |_| true);
         }
         assert!(self.standings.is_whole());
         self.too_far = self.rows.iter().any(|row| row.created_at > self.now + 600);

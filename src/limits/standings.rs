@@ -15,12 +15,8 @@ use jiff::tz::TimeZone;
 use super::ring::AHEAD;
 use super::turn::Turn;
 use super::watched::Watched;
-use super::{Entry, Limit, Measure, Period, Window};
-use crate::record::ChannelId;
-
-/// Keys of limits that count each channel or model by itself, all limits together. What exceeds it is summed, for each
-/// limit, under one key more.
-pub const DEFAULT_MAX_KEYS: usize = 2000;
+use super::{Entry, Limit, Measure, Period, REST, Window};
+use crate::record::{ChannelId, RowOutcome};
 
 /// Pairs of channel and model whose limits are remembered. Anyone with a key can put names of models into the log.
 const MAX_ROUTES: usize = 20_000;
@@ -35,9 +31,10 @@ pub struct Standing {
     pub limit: usize,
     /// The channel that the sum is about; None if it is about several.
     pub channel_id: Option<ChannelId>,
-    /// The model, or the pattern of models, that the sum is about; None if it is about all.
+    /// The model, or the pattern of models, that the sum is about; None if it is about all; [`REST`] if it is
+    /// about models that nobody offers and that never answered, or that have no room.
     pub model: Option<Arc<str>>,
-    /// The sum of what exceeds the bound on keys. Channel and model are None.
+    /// The sum holds what exceeds the bound on keys. If channels are counted one by one, its channel is None.
     pub overflow: bool,
     /// In the unit of the measure, not below 0.
     pub used: f64,
@@ -52,6 +49,13 @@ pub struct Standing {
     pub exhausted_at: Option<i64>,
 }
 
+impl Standing {
+    /// Whether it is about what is not counted by itself, and about nobody by name.
+    pub fn is_rest(&self) -> bool {
+        self.overflow || self.model.as_deref() == Some(REST)
+    }
+}
+
 /// The windows of all limits.
 #[derive(Debug, Clone)]
 pub struct Standings {
@@ -60,15 +64,22 @@ pub struct Standings {
     limits: Vec<Watched>,
     /// By [`Period`], those that limits ask for.
     turns: [Option<Turn>; 3],
-    routes: HashMap<ChannelId, HashMap<Box<str>, Vec<Target>>>,
+    routes: HashMap<ChannelId, HashMap<Box<str>, Route>>,
     routed: usize,
-    keys: usize,
     max_keys: usize,
     swept_at: i64,
     /// The latest date of a row that was further ahead of our clock than rolling windows keep.
     clamped: Option<i64>,
-    /// Rows were dated wrongly because our clock was wrong.
+    /// Rows were dated wrongly because our clock was wrong, or counted for a model that was not known then.
     lost: bool,
+}
+
+/// Where rows of a channel and model go.
+#[derive(Debug, Clone)]
+struct Route {
+    /// The model is one that may have sums of its own.
+    known: bool,
+    targets: Vec<Target>,
 }
 
 /// A sum that rows of a channel and model go to.
@@ -80,8 +91,8 @@ struct Target {
 }
 
 impl Standings {
-    /// Empty windows of `limits` at the instant `now`, in Unix seconds. Limits that count each key by itself have at
-    /// most `max_keys` keys together, see [`DEFAULT_MAX_KEYS`].
+    /// Empty windows of `limits` at the instant `now`, in Unix seconds. A limit that counts each key by itself has at most
+    /// `max_keys` keys. What exceeds it is summed under one key more.
     pub fn new(limits: &[Limit], zone: &TimeZone, max_keys: usize, now: i64) -> Self {
         let mut turns = [None, None, None];
         for limit in limits {
@@ -96,7 +107,6 @@ impl Standings {
             turns,
             routes: HashMap::new(),
             routed: 0,
-            keys: 0,
             max_keys,
             swept_at: now,
             clamped: None,
@@ -113,33 +123,45 @@ impl Standings {
         starts.min().unwrap_or(self.now)
     }
 
-    /// Counts a row that was not counted before. The order does not matter.
+    /// Counts a row that was not counted before. The order does not matter. Whether the model of one that failed or gave
+    /// money back is a real one is asked of `is_real`: anyone with a key can put any name into the log.
     ///
     /// A row that is dated in the next calendar window is kept for it. In rolling windows a row dated ahead counts at
     /// once; if it is more than 10 minutes ahead, as if it were 10 minutes.
-    pub fn add(&mut self, entry: &Entry<'_>) {
+    pub fn add(&mut self, entry: &Entry<'_>, is_real: impl Fn(&str) -> bool) {
         let amounts = Measure::ALL.map(|measure| measure.of(entry));
         if amounts.iter().all(|amount| *amount == 0) {
             return;
         }
         let places: [Option<usize>; 3] =
             std::array::from_fn(|at| self.turns[at].as_mut().and_then(|turn| turn.place(entry.created_at)));
-        if !self.routes.get(&entry.channel_id).is_some_and(|models| models.contains_key(entry.model)) {
-            self.route(entry);
+        let route = self.routes.get(&entry.channel_id).and_then(|models| models.get(entry.model));
+        if !route.is_some_and(|route| route.known) {
+            let vouched = !matches!(entry.outcome, RowOutcome::Error | RowOutcome::Refund);
+            let known = vouched || entry.model.is_empty() || is_real(entry.model);
+            // What was counted for it while it was not known is read again.
+            let by_model =
+                |target: &&Target| target.slot.is_some() && self.limits[target.limit].is_by_model();
+            self.lost |= known && route.is_some_and(|route| route.targets.iter().any(|t| by_model(&t)));
+            if known || route.is_none() {
+                self.route(entry, known);
+            }
         }
-        let targets = self.routes.get_mut(&entry.channel_id).and_then(|models| models.get_mut(entry.model));
-        for target in targets.into_iter().flatten() {
-            let limit = &mut self.limits[target.limit];
+        let route = self.routes.get_mut(&entry.channel_id).and_then(|models| models.get_mut(entry.model));
+        let Some(Route { known, targets }) = route else { return };
+        for target in targets {
+            let limit = &self.limits[target.limit];
             let amount = amounts[limit.measure() as usize];
             let Some(place) = limit.place(entry.created_at, &places).filter(|_| amount != 0) else {
                 continue;
             };
-            let slot = match target.slot {
-                Some(slot) => slot,
-                None => limit.slot_of(entry, &mut self.keys, self.max_keys),
-            };
+            let slot = target.slot.unwrap_or_else(|| {
+                let limit = &mut self.limits[target.limit];
+                let room = limit.own_keys() < self.max_keys;
+                limit.slot_of(entry, *known, room)
+            });
             target.slot = Some(slot);
-            if limit.count(slot, place, amount, entry.created_at.min(self.now)) {
+            if self.limits[target.limit].count(slot, place, amount, entry.created_at.min(self.now)) {
                 self.clamped = self.clamped.max(Some(entry.created_at));
             }
         }
@@ -209,15 +231,16 @@ impl Standings {
     }
 
     /// Remembers which limits rows of this channel and model go to.
-    fn route(&mut self, entry: &Entry<'_>) {
+    fn route(&mut self, entry: &Entry<'_>, known: bool) {
         if self.routed >= MAX_ROUTES {
             self.forget_routes();
         }
         let concerned = |limit: &Watched| limit.concerns(entry.channel_id, entry.model);
         let targets = self.limits.iter().enumerate().filter(|(_, limit)| concerned(limit));
         let targets = targets.map(|(limit, _)| Target { limit, slot: None }).collect();
-        self.routes.entry(entry.channel_id).or_default().insert(entry.model.into(), targets);
-        self.routed += 1;
+        let models = self.routes.entry(entry.channel_id).or_default();
+        let before = models.insert(entry.model.into(), Route { known, targets });
+        self.routed += usize::from(before.is_none());
     }
 
     fn forget_routes(&mut self) {
@@ -235,7 +258,6 @@ impl Standings {
         self.limits.iter_mut().filter(|limit| limit.is_split()).for_each(Watched::sweep);
         let after: usize = self.limits.iter().map(Watched::keys).sum();
         if after < before {
-            self.keys = self.limits.iter().map(Watched::own_keys).sum();
             self.forget_routes();
         }
     }

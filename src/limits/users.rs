@@ -34,7 +34,7 @@ pub struct Users {
 impl Users {
     /// Those of a key since its window began. What the sum of a limit's further keys is about cannot be asked for: None.
     pub fn of(limit: &Limit, standing: &Standing, zone: &TimeZone, now: i64) -> Option<Self> {
-        if standing.overflow {
+        if standing.is_rest() {
             return None;
         }
         let pattern = if let ModelScope::Glob(glob) = &limit.model { Some(glob.clone()) } else { None };
@@ -50,6 +50,22 @@ impl Users {
         };
         let most = if pattern.is_some() { usize::MAX } else { TOLD };
         Some(Self { selection, measure: limit.measure, most, pattern })
+    }
+
+    /// Whether one answer of the history can hold those of both.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (self.selection.from, self.measure) == (other.selection.from, other.measure)
+    }
+
+    /// The few that are told, of those of all channels and models.
+    pub fn among(&self, all: &[Contributor]) -> Vec<Contributor> {
+        let Filter { channels, models, .. } = &self.selection.filter;
+        let wanted = |one: &&Contributor| {
+            (channels.is_empty() || channels.contains(&one.channel_id))
+                && (models.is_empty() || models.contains(&one.model))
+                && self.pattern.as_ref().is_none_or(|glob| glob.matches(&one.model))
+        };
+        all.iter().filter(wanted).take(TOLD).cloned().collect()
     }
 
     /// The few that are told, of what the history answered.

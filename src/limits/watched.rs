@@ -8,7 +8,7 @@ use super::rate::{Outlook, Rate, present};
 use super::ring::{Grid, Reach, Ring};
 use super::standings::Standing;
 use super::turn::CURRENT;
-use super::{ChannelScope, Entry, Limit, Measure, ModelScope, Period, Window};
+use super::{ChannelScope, Entry, Limit, Measure, ModelScope, Period, REST, Window};
 use crate::record::ChannelId;
 
 /// A limit and its sums.
@@ -179,12 +179,13 @@ impl Watched {
         }
     }
 
-    /// The place of the sum that `entry` goes to.
-    pub(super) fn slot_of(&mut self, entry: &Entry<'_>, keys: &mut usize, max_keys: usize) -> usize {
+    /// The place of the sum that `entry` goes to. A model that is not `known` has no sum of its own; without `room`, nor has
+    /// any other key that has none yet.
+    pub(super) fn slot_of(&mut self, entry: &Entry<'_>, known: bool, room: bool) -> usize {
         if !self.is_split() {
             return 0;
         }
-        let key = self.key(entry.channel_id, entry.model);
+        let key = self.key(entry.channel_id, if known { entry.model } else { REST });
         if let Some(slot) = self.by_key.get(&key) {
             return *slot;
         }
@@ -192,15 +193,28 @@ impl Watched {
         if let Some(overflow) = self.overflow {
             return overflow;
         }
-        if *keys >= max_keys {
-            let slot = self.push(Key { channel_id: None, model: None });
-            self.overflow = Some(slot);
-            return slot;
+        if !room {
+            return self.overflow();
         }
-        *keys += 1;
         let slot = self.push(key.clone());
         self.by_key.insert(key, slot);
         slot
+    }
+
+    /// The sum of what has no room. Where channels are not counted one by one, that of unknown models is the same.
+    fn overflow(&mut self) -> usize {
+        let mut key = self.key(0, REST);
+        if self.channel == ChannelScope::Each {
+            key.channel_id = None;
+        }
+        let slot = self.by_key.get(&key).copied().unwrap_or_else(|| self.push(key));
+        self.overflow = Some(slot);
+        slot
+    }
+
+    /// Whether it matters to it which model a row is about.
+    pub(super) fn is_by_model(&self) -> bool {
+        self.model == ModelScope::Each
     }
 
     fn push(&mut self, key: Key) -> usize {
@@ -269,15 +283,12 @@ impl Watched {
 
     /// Forgets keys that hold nothing.
     pub(super) fn sweep(&mut self) {
-        let overflow =
-            self.overflow.map(|slot| &self.slots[slot]).filter(|slot| !slot.sums.is_empty()).cloned();
-        self.slots.retain(|slot| self.by_key.contains_key(&slot.key) && !slot.sums.is_empty());
-        self.by_key = self.slots.iter().enumerate().map(|(at, slot)| (slot.key.clone(), at)).collect();
-        self.overflow = None;
-        if let Some(overflow) = overflow {
-            self.slots.push(overflow);
-            self.overflow = Some(self.slots.len() - 1);
-        }
+        let overflow = self.overflow.map(|at| self.slots[at].key.clone());
+        let of_its_own = overflow.as_ref().filter(|key| !self.by_key.contains_key(*key));
+        self.slots.retain(|slot| !slot.sums.is_empty());
+        let keys = self.slots.iter().enumerate().map(|(at, slot)| (slot.key.clone(), at));
+        self.by_key = keys.filter(|(key, _)| Some(key) != of_its_own).collect();
+        self.overflow = overflow.and_then(|key| self.slots.iter().position(|slot| slot.key == key));
     }
 }
 

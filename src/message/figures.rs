@@ -87,6 +87,27 @@ pub(super) fn length(seconds: i64, words: Words) -> String {
     said
 }
 
+/// A length of time as `limits.yml` has it, such as `1h30m`, with the words of a language; None if it is none.
+pub(super) fn spelled(length: &str, words: Words) -> Option<String> {
+    let (mut rest, mut parts) = (length, Vec::new());
+    while !rest.is_empty() {
+        let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let number: u64 = number.parse().ok()?;
+        let (unit, after) = after.split_at_checked(1)?;
+        let (number, unit) = match unit {
+            "s" => (number, Phrase::Seconds),
+            "m" => (number, Phrase::Minutes),
+            "h" => (number, Phrase::Hours),
+            "d" => (number, Phrase::Days),
+            "w" => (number.checked_mul(7)?, Phrase::Days),
+            _ => return None,
+        };
+        parts.push(format!("{number} {}", words.of(unit)));
+        rest = after;
+    }
+    (!parts.is_empty()).then(|| parts.join(" "))
+}
+
 /// Seconds from one time to another.
 pub(super) fn between(from: Timestamp, to: Timestamp) -> i64 {
     to.as_second().saturating_sub(from.as_second())
@@ -138,6 +159,19 @@ mod tests {
         assert_eq!(both(7200), ["2 h", "2 小时"]);
         assert_eq!(both(90_000), ["1 d 1 h", "1 天 1 小时"]);
         assert!(!both(i64::MAX)[0].is_empty());
+    }
+
+    #[test]
+    fn a_length_is_spelled_as_it_was_written() {
+        let zh = |length| spelled(length, Words::new(Language::ZhCn));
+        assert_eq!(zh("1h").as_deref(), Some("1 小时"));
+        assert_eq!(zh("24h").as_deref(), Some("24 小时"));
+        assert_eq!(zh("1h30m").as_deref(), Some("1 小时 30 分钟"));
+        assert_eq!(zh("2w").as_deref(), Some("14 天"));
+        for odd in ["", "h", "1", "1x", "1 h", "一h", "1é", "99999999999999999999h", "9223372036854775807w"]
+        {
+            assert_eq!(zh(odd), None, "{odd}");
+        }
     }
 
     #[test]

@@ -114,7 +114,8 @@ pub(super) fn lay_out(story: &Story, wording: &Wording, target: Target) -> Vec<P
             let ends = if index + 1 == of { ends.as_slice() } else { &[] };
             Part {
                 rich: paper.part(story.tone, &title, &sheet.written, &mark),
-                plain: plain::text(&title, &sheet.blocks, ends, &mark, words),
+                plain: plain::text(plain::BUDGET, &title, &sheet.blocks, ends, &mark, words),
+                short: plain::text(plain::SHORT, &title, &sheet.blocks, ends, &mark, words),
             }
         })
         .collect()

@@ -32,12 +32,15 @@ use crate::breaker::act::Act;
 use crate::config::Language;
 
 /// One request's worth of a message, as it is kept until it is sent.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Part {
     /// The body for the target's API, but for what is added when it is sent: chat, thread, time and signature.
     pub rich: serde_json::Value,
     /// The same as plain text, for a target that refuses the other. Short enough for every target: at most 2048 bytes.
     pub plain: String,
+    /// The same with room for hardly more than what happened, for a target that refuses that as too long: at most 1000 bytes.
+    #[serde(default)]
+    pub short: String,
 }
 
 /// How messages are worded.
@@ -49,6 +52,8 @@ pub struct Wording {
     pub zone: TimeZone,
     /// Where people open Grafana, without a trailing slash; links that begin with `/` begin there.
     pub grafana_url: Option<String>,
+    /// Where people read the project, without a trailing slash; runbooks that are named by a path are below it.
+    pub runbook_url: Option<String>,
     /// A word that every message to Feishu must contain besides "Token Monitor".
     pub feishu_keyword: Option<String>,
     /// An operator's own words about an alert.
@@ -58,7 +63,7 @@ pub struct Wording {
 impl Wording {
     /// In our own words, without links into Grafana.
     pub fn new(language: Language, zone: TimeZone) -> Self {
-        Self { language, zone, grafana_url: None, feishu_keyword: None, template: None }
+        Self { language, zone, grafana_url: None, runbook_url: None, feishu_keyword: None, template: None }
     }
 }
 
@@ -75,8 +80,10 @@ pub struct Known {
     pub alerts: Vec<Option<LimitFacts>>,
     /// Today's name of each channel that the notice is about.
     pub channel_names: BTreeMap<i64, String>,
-    /// The acts that the notice refers to, by their id.
+    /// The acts that the notice refers to, and those that these refer to, by their id.
     pub acts: BTreeMap<i64, Act>,
+    /// The acts that hold a channel disabled, of channels that the notice is about.
+    pub holders: BTreeMap<i64, Vec<Act>>,
     /// Now.
     pub now: Timestamp,
 }
@@ -86,6 +93,8 @@ pub struct Known {
 pub struct LimitFacts {
     /// Its name in `limits.yml`.
     pub limit: String,
+    /// The pattern of its models, which is no label of an alert; empty if it has none.
+    pub models: String,
     /// `tokens`, `cost_usd`, …
     pub measure: String,
     /// `day`, `24h`, …

@@ -22,9 +22,12 @@ pub enum Notice {
     StillBusy {
         /// The act that disabled it.
         act: i64,
-        /// Requests that it answered since.
+        /// Requests that it answered which began since.
         requests: u64,
-        /// Over so long.
+        /// There may be more of them.
+        #[serde(default)]
+        at_least: bool,
+        /// So long after it was disabled.
         seconds: i64,
     },
     /// Something is wrong with the monitor's own work.
@@ -105,7 +108,7 @@ pub enum Trouble {
         target: Target,
         /// The label value of `reason`.
         reason: String,
-        /// What the target said, without secrets, and how to mend it.
+        /// What the target said, without secrets.
         detail: String,
     },
     /// Messages to a target became too old, or too many, to be sent.

@@ -6,17 +6,27 @@ use super::text::{Kind, Row, Text};
 use super::words::{Phrase, Words};
 
 /// Longest text, in bytes: what WeCom takes. So it is short enough for the others as well.
-const BUDGET: usize = 2048;
+pub(super) const BUDGET: usize = 2048;
+
+/// The same for a target that finds even that too long.
+pub(super) const SHORT: usize = 1000;
 
 /// Kept for what is said in the end.
 const END: usize = 200;
 
-/// A part as plain text: blocks in full as long as there is room, then a line each, then counted.
-pub(super) fn text(title: &str, blocks: &[&Block], ends: &[Row], mark: &str, words: Words) -> String {
+/// A part as plain text of `budget` bytes: blocks in full as long as there is room, then a line each, then counted.
+pub(super) fn text(
+    budget: usize,
+    title: &str,
+    blocks: &[&Block],
+    ends: &[Row],
+    mark: &str,
+    words: Words,
+) -> String {
     let mut text = String::new();
     escape(&mut text, title, Kind::Foreign);
     let ends = lines(ends, CAPS[2], words);
-    let room = BUDGET.saturating_sub(END + ends.len() + mark.len());
+    let room = budget.saturating_sub(END + ends.len() + mark.len());
     let mut left = 0;
     for block in blocks {
         let distance = if block.is_line { "\n" } else { "\n\n" };

@@ -52,7 +52,7 @@ pub(super) struct View {
     pub channel_id: String,
     /// The model.
     pub model: String,
-    /// `52.31 of 50.00 USD, 104.6 %`.
+    /// `52.31 of 50.00 USD, 104.6%`.
     pub used: String,
     /// In percent, the number alone.
     pub percent: String,
@@ -188,13 +188,13 @@ fn samples() -> [View; 3] {
         channel: "azure-east (3)".to_owned(),
         channel_id: "3".to_owned(),
         model: "gpt-4o".to_owned(),
-        used: "52.31 of 50.00 USD, 104.6 %".to_owned(),
+        used: "52.31 of 50.00 USD, 104.6%".to_owned(),
         percent: "104.6".to_owned(),
         window: "today, resets 2026-11-24 00:00 +08:00 (in 1 h 50 min)".to_owned(),
         since: "2026-11-23 21:58 +08:00 (12 min ago)".to_owned(),
         breaker: "Disabled channel azure-east (3), and new-api confirms it.".to_owned(),
         then: "It stays disabled until a person enables it in new-api.".to_owned(),
-        contributors: vec!["alice, gpt-4o, azure-east (3): 31.20 USD, 59.6 %".to_owned()],
+        contributors: vec!["alice, gpt-4o, azure-east (3): 31.20 USD, 59.6%".to_owned()],
         summary: "Limit azure-daily is exceeded".to_owned(),
         labels: pairs(&labels),
         annotations: pairs(&BTreeMap::new()),
@@ -275,7 +275,7 @@ mod tests {
         let template = Template::new(example.expect("an example")).unwrap();
         let [firing, _, _] = samples();
         let text = template.render(firing).unwrap();
-        assert!(text.contains("52.31 of 50.00 USD, 104.6 %"), "{text}");
+        assert!(text.contains("52.31 of 50.00 USD, 104.6%"), "{text}");
         let view = serde_json::to_value(View::default()).unwrap();
         for name in view.as_object().expect("fields").keys() {
             assert!(documentation.contains(&format!("| `{name}` |")), "docs/messages.md lacks {name}");

@@ -259,6 +259,9 @@ fn fault_18_a_storm_keeps_every_limit_and_loses_no_alert() {
             assert_eq!(told_of(&rich) + alone, expected, "{target:?}: {rich:#?}");
             let plain: Vec<String> = parts.iter().map(|part| part.plain.clone()).collect();
             assert_eq!(told_of(&plain) + alone, expected, "{target:?} plain: {plain:#?}");
+            let short: Vec<String> = parts.iter().map(|part| part.short.clone()).collect();
+            assert_eq!(told_of(&short) + alone, expected, "{target:?} short: {short:#?}");
+            assert!(short.iter().all(|text| text.len() <= 1000), "{short:#?}");
         }
     }
 }

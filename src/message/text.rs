@@ -122,21 +122,31 @@ impl Text {
     }
 
     /// Our words `template`, each `{name}` of which is replaced by the text of that name. What a text holds is never replaced.
+    /// Where ASCII and Chinese meet at an edge of such a text, a space parts them, as people write it.
     pub(super) fn filled(template: &str, texts: &[(&str, Text)]) -> Self {
         let mut filled = Self::default();
         let mut rest = template;
         while let Some((before, (name, after))) =
             rest.split_once('{').and_then(|(before, rest)| Some((before, rest.split_once('}')?)))
         {
-            if !before.is_empty() {
-                filled = filled.then(before);
-            }
+            filled = filled.beside(Self::ours(before));
             if let Some((_, text)) = texts.iter().find(|(known, _)| *known == name) {
-                filled = filled.and(text.clone());
+                filled = filled.beside(text.clone());
             }
             rest = after;
         }
-        if rest.is_empty() { filled } else { filled.then(rest) }
+        filled.beside(Self::ours(rest))
+    }
+
+    /// `self`, then `other`, parted by a space if they are of different scripts.
+    fn beside(self, other: Self) -> Self {
+        let last = self.0.iter().rev().find_map(|span| span.text.chars().next_back());
+        let first = other.0.iter().find_map(|span| span.text.chars().next());
+        match (last, first) {
+            (_, None) => self,
+            (Some(last), Some(first)) if want_space(last, first) => self.then(" ").and(other),
+            _ => self.and(other),
+        }
     }
 
     /// There is nothing in it.
@@ -171,6 +181,21 @@ impl Text {
     pub(super) fn plain(&self, cap: usize, words: Words) -> String {
         self.written(cap, words, |out, text, _| out.push_str(text))
     }
+}
+
+/// Whether a space is written between these two: a Chinese character, and what is not, but for marks that belong to the other.
+fn want_space(left: char, right: char) -> bool {
+    let chinese =
+        |c: char| matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{20000}'..='\u{323af}');
+    let ends = |c: char| c.is_ascii_graphic() && !matches!(c, '(' | '[' | '{' | '<' | '"' | '\'' | '/');
+    let begins = |c: char| {
+        c.is_ascii_graphic()
+            && !matches!(
+                c,
+                ')' | ']' | '}' | '>' | '"' | '\'' | '/' | ',' | '.' | ':' | ';' | '!' | '?' | '%'
+            )
+    };
+    chinese(left) && begins(right) || ends(left) && chinese(right)
 }
 
 /// The first `cap` characters, and how many follow. What is hardly longer than `cap` is not cut: to say so would take as
@@ -238,6 +263,23 @@ mod tests {
     fn texts_are_filled_in_once() {
         let texts = [("a", Text::value("{b}")), ("b", Text::ours("never"))];
         assert_eq!(Text::filled("x {a} y{c} {", &texts).plain(100, EN), "x {b} y {");
+    }
+
+    #[test]
+    fn where_a_text_meets_chinese_there_is_one_space() {
+        let filled = |template: &str, text: &str| {
+            let texts = [("a", Text::value(text)), ("b", Text::ours("飞书"))];
+            Text::filled(template, &texts).plain(100, EN)
+        };
+        assert_eq!(filled("已接受禁用{a}的请求", "azure-east (3)"), "已接受禁用 azure-east (3) 的请求");
+        assert_eq!(filled("渠道 {a}此前", "3"), "渠道 3 此前");
+        assert_eq!(filled("发往{a}的消息", "Telegram"), "发往 Telegram 的消息");
+        assert_eq!(filled("发往{b}的消息", ""), "发往飞书的消息");
+        assert_eq!(filled("{a}后（{a}）：“{a}”，{a}。", "5"), "5 后（5）：“5”，5。");
+        assert_eq!(filled("渠道 {a} 仍在", "备用"), "渠道 备用 仍在");
+        assert_eq!(filled("占{a}%，共{a}", "12"), "占 12%，共 12");
+        // Chinese names in English texts stand as they would.
+        assert_eq!(filled("disabled {a}, and ({a}) “{a}”.", "备用"), "disabled 备用, and (备用) “备用”.");
     }
 
     #[test]

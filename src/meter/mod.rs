@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -19,10 +18,9 @@ use crate::config::MeterConfig;
 use crate::history::Filter;
 use crate::lifecycle::Hangup;
 use crate::limits::file::{Known, LastGood, LimitsFile, parse};
-use crate::limits::standings::DEFAULT_MAX_KEYS;
-use crate::limits::{Limit, Standings};
+use crate::limits::{Entry, Limit, Standings};
 use crate::record::ChannelId;
-use crate::state::{LimitsStatus, State};
+use crate::state::{Facts, LimitsStatus, State};
 use crate::store::{HistoryReader, Store, StoreError};
 use file::Look;
 pub use file::read;
@@ -115,6 +113,7 @@ impl Meter {
         self.state.show_limits(Arc::new(LimitsStatus {
             limits: self.limits.clone(),
             standings: self.windows.as_ref().map(|windows| windows.standings.read()),
+            commit: self.windows.as_ref().map_or(0, |windows| windows.commit),
             looked: true,
             loaded_at: self.loaded_at,
             error: self.error.clone(),
@@ -231,31 +230,43 @@ impl Meter {
             && windows.standings.advance(now)
             && let Some(commits) = self.state.recent(|recent| recent.after(windows.commit))
         {
+            let facts = self.state.facts();
             for commit in commits {
-                commit.entries(&mut |entry| windows.standings.add(entry))?;
+                commit.entries(&mut |entry| windows.standings.add(entry, |model| knows(&facts, model)))?;
                 windows.commit = commit.number;
             }
             return Ok(());
         }
-        let (standings, commit) = fill(&self.history, &self.limits, &self.config.timezone, now)?;
+        let facts = self.state.facts();
+        let (standings, commit) =
+            fill(&self.history, &self.limits, &self.config, now, |model| knows(&facts, model))?;
         self.windows = Some(Windows { standings, commit });
         Ok(())
     }
 }
 
-/// Windows that hold what the history does, and the last commit whose rows are in them.
+/// Whether a model is one that some channel offers or that ever answered, by the rule of all metrics.
+fn knows(facts: &Facts, model: &str) -> bool {
+    facts.directory.models.contains(model)
+        || facts.usage.as_ref().is_some_and(|usage| usage.knows_model(model))
+}
+
+/// Windows that hold what the history does, and the last commit whose rows are in them. `knows` tells real models from names
+/// that somebody may have invented.
 ///
 /// # Errors
 /// If the history cannot be read.
 pub fn fill(
     history: &HistoryReader,
     limits: &[Limit],
-    zone: &TimeZone,
+    config: &MeterConfig,
     now: i64,
+    knows: impl Fn(&str) -> bool,
 ) -> Result<(Standings, u64), StoreError> {
-    let mut standings = Standings::new(limits, zone, DEFAULT_MAX_KEYS, now);
+    let mut standings = Standings::new(limits, &config.timezone, config.max_series, now);
     let from = if limits.is_empty() { i64::MAX } else { standings.earliest() };
-    let commit = history.entries(from, i64::MAX, &Filter::default(), &mut |entry| standings.add(entry))?;
+    let visit = &mut |entry: &Entry<'_>| standings.add(entry, &knows);
+    let commit = history.entries(from, i64::MAX, &Filter::default(), visit)?;
     Ok((standings, commit))
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::*;
 use crate::config::LimitsPath;
@@ -24,6 +25,7 @@ fn meter(folder: &Path, state: &State, store: &Store) -> Meter {
     let config = MeterConfig {
         file: LimitsPath { path: folder.join("limits.yml"), named: false },
         timezone: TimeZone::UTC,
+        max_series: 2000,
         history: Duration::from_secs(31 * 86_400),
     };
     let clock = Clock::fixed(Timestamp::from_second(1_800_000_000).expect("a time"));

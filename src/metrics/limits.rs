@@ -83,10 +83,8 @@ impl Limits {
         } else if standing.overflow && limit.channel == ChannelScope::Each {
             (channel_id, channel_name) = (OTHER.to_owned(), OTHER.to_owned());
         }
-        match (&limit.model, &standing.model) {
-            (ModelScope::Name(_) | ModelScope::Each, Some(name)) => model.push_str(name),
-            (ModelScope::Each, None) if standing.overflow => OTHER.clone_into(&mut model),
-            _ => {}
+        if let (ModelScope::Name(_) | ModelScope::Each, Some(name)) = (&limit.model, &standing.model) {
+            model.push_str(name);
         }
         [
             ("limit", limit.name.clone()),

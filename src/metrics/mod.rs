@@ -3,6 +3,8 @@
 //! Everything that is counted ([`facts`]) is encoded right after it was committed, not when it is scraped, so a
 //! scrape copies bytes. What changes by itself, such as the lag ([`vitals`]), is a few lines that are encoded
 //! for each scrape; so are the limits ([`limits`]), whose windows move with the time, and alerting ([`alerting`]).
+//! All of it is made from one [`Facts`]. Limits are brought to a commit a few milliseconds after it is published, so a
+//! scrape waits a little for them.
 
 mod alerting;
 mod facts;
@@ -13,20 +15,24 @@ mod vitals;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::state::State;
+use crate::state::{Facts, LimitsStatus, State};
 use crate::usage::Rules;
 pub(crate) use facts::{label_text, leaf_text, metric_name};
 pub use page::Format;
 
 /// A format that nobody asked for in this many seconds is no longer kept ready.
 const KEEP_READY_SECONDS: f64 = 300.0;
+
+/// A scrape waits this long for the limits to be of the same commit as the counts, and looks this often.
+const PATIENCE: Duration = Duration::from_millis(250);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// Answers scrapes. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -58,21 +64,37 @@ impl Metrics {
         Self { inner: Arc::new(Inner { state, clock, rules, history, ready: Mutex::new(HashMap::new()) }) }
     }
 
-    /// The parts of a page, in order. `scraper` is who asks: new series are shown as 0 until it has seen them.
+    /// The parts of a page, in order, all of one state. `scraper` is who asks: new series are shown as 0 until it has
+    /// seen them.
     ///
     /// # Errors
     /// If an encoder fails, which it does only for a bug.
-    pub fn scrape(&self, format: Format, scraper: (IpAddr, &str)) -> anyhow::Result<[Bytes; 2]> {
+    pub async fn scrape(&self, format: Format, scraper: (IpAddr, &str)) -> anyhow::Result<[Bytes; 2]> {
         let now = self.inner.clock.unix_f64();
-        let ready = self.ready(format, Some(now))?;
-        let vitals = self.vitals(format)?;
+        let (facts, limits) = self.one_state().await;
+        let ready = self.ready(format, &facts, Some(now))?;
+        let vitals = self.vitals(format, facts, limits)?;
         let (address, agent) = scraper;
         self.inner.state.scrapers(|scrapers| scrapers.note(address, agent, ready.usage_version, now));
         Ok([ready.bytes, vitals])
     }
 
-    fn vitals(&self, format: Format) -> anyhow::Result<Bytes> {
-        let facts = self.inner.state.facts();
+    /// What is counted, and where limits stand after the same commit. If whoever sums them up is behind for longer,
+    /// because it fills their windows again, they are those of an earlier one.
+    async fn one_state(&self) -> (Facts, Arc<LimitsStatus>) {
+        let began = Instant::now();
+        loop {
+            let (facts, limits) = (self.inner.state.facts(), self.inner.state.limits());
+            let follow = !limits.limits.is_empty() && limits.standings.is_some() && limits.trouble.is_none();
+            let behind = follow && facts.usage.is_some() && limits.commit != facts.commit;
+            if !behind || began.elapsed() >= PATIENCE {
+                return (facts, limits);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn vitals(&self, format: Format, facts: Facts, limits: Arc<LimitsStatus>) -> anyhow::Result<Bytes> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(vitals::Vitals {
             tail: self.inner.state.tail(),
@@ -85,13 +107,12 @@ impl Metrics {
             facts: facts.clone(),
             now: self.inner.clock.unix_f64(),
         }));
-        registry.register_collector(Box::new(limits::Limits { status: self.inner.state.limits(), facts }));
+        registry.register_collector(Box::new(limits::Limits { status: limits, facts }));
         page::encode(&registry, format, &page::Exemplars::default(), true)
     }
 
-    /// The page of facts, encoded now if it is not up to date.
-    fn ready(&self, format: Format, asked_at: Option<f64>) -> anyhow::Result<Ready> {
-        let facts = self.inner.state.facts();
+    /// The page of these facts, encoded now if the one at hand is of others.
+    fn ready(&self, format: Format, facts: &Facts, asked_at: Option<f64>) -> anyhow::Result<Ready> {
         let known = self.lock().get(&format).cloned();
         if let Some(mut known) = known.filter(|known| known.facts_version == facts.version) {
             if let Some(at) = asked_at {
@@ -105,14 +126,19 @@ impl Metrics {
         let exemplars = page::Exemplars::default();
         let mut registry = Registry::default();
         registry.register_collector(Box::new(facts::Collector::new(
-            facts,
+            facts.clone(),
             &self.inner.rules,
             exemplars.clone(),
         )));
         let bytes = page::encode(&registry, format, &exemplars, false)?;
-        let before = self.lock().get(&format).map_or(0.0, |ready| ready.asked_at);
+        let mut pages = self.lock();
+        let (before, newest) =
+            pages.get(&format).map_or((0.0, 0), |ready| (ready.asked_at, ready.facts_version));
         let ready = Ready { facts_version, usage_version, bytes, asked_at: asked_at.unwrap_or(before) };
-        self.lock().insert(format, ready.clone());
+        // Meanwhile a later one may have been made.
+        if facts_version >= newest {
+            pages.insert(format, ready.clone());
+        }
         Ok(ready)
     }
 
@@ -135,7 +161,7 @@ impl Metrics {
         self.lock().retain(|_, ready| now - ready.asked_at <= KEEP_READY_SECONDS);
         let formats: Vec<Format> = self.lock().keys().copied().collect();
         for format in formats {
-            self.ready(format, None)?;
+            self.ready(format, &self.inner.state.facts(), None)?;
         }
         Ok(())
     }

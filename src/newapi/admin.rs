@@ -250,7 +250,9 @@ impl AdminClient {
             return Err(AdminError::RateLimited { retry_after: retry_after(&answer) });
         }
         let body = outbound::body(answer).await.map_err(AdminError::Unreachable)?;
-        Ok((status, serde_json::from_slice(&body).ok()))
+        // What is said may be kept and told; a server, or a proxy before it, may repeat what it was sent.
+        let body = String::from_utf8_lossy(&body).replace(self.admin.key.expose(), "[secret]");
+        Ok((status, serde_json::from_str(&body).ok()))
     }
 }
 

@@ -6,15 +6,20 @@
 //! whole in a message: <https://www.postgresql.org/docs/current/sql-copy.html>,
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY>.
 
+use std::time::Duration;
+
+use bytes::Bytes;
 use futures_util::TryStreamExt;
-use sqlx::Postgres;
-use sqlx::pool::PoolConnection;
+use futures_util::stream::BoxStream;
 use sqlx::postgres::PgPool;
+use tokio::time::timeout;
 
-use super::query::{Param, Query, Rows};
+use super::lease::Lease;
+use super::query::{Param, Parts, Query, Rows};
 
-/// What every copy begins with.
+/// What every copy begins with, and what a message at its end holds.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+const END: &[u8] = &[0xff, 0xff];
 
 /// The statement as a copy; none if a parameter is a text, because a copy takes no parameters.
 pub(super) fn statement(query: &Query) -> Option<String> {
@@ -30,36 +35,86 @@ pub(super) fn statement(query: &Query) -> Option<String> {
     Some(sql)
 }
 
-/// Adds what the copy brings to `rows`.
-///
-/// # Errors
-/// If the server refuses it, or sends something else.
-pub(super) async fn read(pool: &PgPool, sql: &str, mut rows: Rows) -> Result<Rows, sqlx::Error> {
-    // Closed by whatever ends this early: nobody would read the rest of the copy.
-    let mut connection = Closing(Some(pool.acquire().await?));
-    if let Some(connection) = &mut connection.0 {
-        let mut stream = connection.copy_out_raw(sql).await?;
-        let mut copied = Copied::default();
-        while let Some(message) = stream.try_next().await? {
-            if copied.take(&message, &mut rows)? {
-                return Ok(rows);
-            }
-        }
-    }
-    // Back into the pool.
-    connection.0 = None;
-    Ok(rows)
+/// Why a copy ended early.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The server, or the way to it.
+    Server(sqlx::Error),
+    /// A part did not come within the time it may take.
+    TooSlow,
 }
 
-/// A connection that does not return into its pool when it is dropped.
-struct Closing(Option<PoolConnection<Postgres>>);
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Server(error)
+    }
+}
 
-impl Drop for Closing {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
+/// Hands what the copy brings to `parts`, up to `size` rows each time and each within `patience`. While a part is
+/// waited for, the server goes on with the next ones until the buffers between the two are full.
+///
+/// # Errors
+/// If the server refuses it, sends something else, or is too slow.
+pub(super) async fn read(
+    pool: &PgPool,
+    sql: &str,
+    rows: Rows,
+    size: usize,
+    patience: Duration,
+    parts: &mut impl Parts,
+) -> Result<(), Failure> {
+    let mut lease = timeout(patience, Lease::of(pool)).await.map_err(|_| Failure::TooSlow)??;
+    let begun = timeout(patience, lease.connection()?.copy_out_raw(sql)).await;
+    let mut stream = begun.map_err(|_| Failure::TooSlow)??;
+    let whole = in_parts(&mut stream, rows, size, patience, parts).await?;
+    drop(stream);
+    if whole {
+        lease.give_back();
+    }
+    Ok(())
+}
+
+/// True if all of it was taken.
+async fn in_parts(
+    stream: &mut BoxStream<'_, sqlx::Result<Bytes>>,
+    mut rows: Rows,
+    size: usize,
+    patience: Duration,
+    parts: &mut impl Parts,
+) -> Result<bool, Failure> {
+    let (shape, mut copied, mut kept) = (rows.shape(), Copied::default(), None);
+    loop {
+        let filled = timeout(patience, fill(stream, &mut copied, &mut kept, &mut rows, size));
+        let more = filled.await.map_err(|_| Failure::TooSlow)??;
+        let cut = rows.cut;
+        let spare = parts.take(rows, !more).await;
+        match spare {
+            _ if !more => return Ok(true),
+            Some(spare) if !cut => rows = Rows::of_shape(shape, spare),
+            _ => return Ok(false),
         }
     }
+}
+
+/// Adds up to `size` rows. True if there are more: a part is only known to be the last one when nothing follows it.
+async fn fill(
+    stream: &mut BoxStream<'_, sqlx::Result<Bytes>>,
+    copied: &mut Copied,
+    kept: &mut Option<Bytes>,
+    rows: &mut Rows,
+    size: usize,
+) -> Result<bool, sqlx::Error> {
+    if let Some(message) = kept.take() {
+        copied.take(&message, rows)?;
+    }
+    while let Some(next) = stream.try_next().await? {
+        if rows.cut || rows.len() >= size && next != END {
+            *kept = Some(next);
+            return Ok(true);
+        }
+        copied.take(&next, rows)?;
+    }
+    Ok(false)
 }
 
 /// Takes a copy apart as it comes.
@@ -69,16 +124,16 @@ pub(super) struct Copied {
 }
 
 impl Copied {
-    /// Adds the rows of a message. True if no further one should be taken.
+    /// Adds the rows of a message, of which there is one in all that servers send.
     ///
     /// # Errors
     /// If they are cut short or have other columns than asked for; some may have been added.
-    pub(super) fn take(&mut self, message: &[u8], rows: &mut Rows) -> Result<bool, sqlx::Error> {
+    pub(super) fn take(&mut self, message: &[u8], rows: &mut Rows) -> Result<(), sqlx::Error> {
         self.add(message, rows)
             .ok_or_else(|| sqlx::Error::Protocol("the server sent a copy that cannot be read".to_owned()))
     }
 
-    fn add(&mut self, mut bytes: &[u8], rows: &mut Rows) -> Option<bool> {
+    fn add(&mut self, mut bytes: &[u8], rows: &mut Rows) -> Option<()> {
         if !self.began {
             bytes = bytes.strip_prefix(SIGNATURE)?.get(4..)?;
             let extension = usize::try_from(number(&mut bytes)?).ok()?;
@@ -88,7 +143,7 @@ impl Copied {
         while !bytes.is_empty() {
             let (columns, rest) = bytes.split_first_chunk()?;
             bytes = rest;
-            let Ok(columns) = usize::try_from(i16::from_be_bytes(*columns)) else { return Some(false) };
+            let Ok(columns) = usize::try_from(i16::from_be_bytes(*columns)) else { return Some(()) };
             let (ints, texts) = rows.shape();
             if columns != ints + texts {
                 return None;
@@ -105,11 +160,9 @@ impl Copied {
                     rows.push_text(value.unwrap_or_default());
                 }
             }
-            if rows.end_row() {
-                return Some(true);
-            }
+            rows.end_row();
         }
-        Some(false)
+        Some(())
     }
 }
 
@@ -135,7 +188,6 @@ mod tests {
     use crate::newapi::query::MAX_READ_BYTES;
 
     const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-    const END: &[u8] = &[0xff, 0xff];
 
     fn row(values: &[Option<&[u8]>]) -> Vec<u8> {
         let mut bytes = i16::try_from(values.len()).unwrap().to_be_bytes().to_vec();
@@ -153,7 +205,7 @@ mod tests {
     fn rows_of(messages: &[Vec<u8>], ints: usize, texts: usize) -> Result<Rows, sqlx::Error> {
         let (mut copied, mut rows) = (Copied::default(), empty(ints, texts));
         for message in messages {
-            assert!(!copied.take(message, &mut rows)?);
+            copied.take(message, &mut rows)?;
         }
         Ok(rows)
     }
@@ -196,13 +248,54 @@ mod tests {
         assert!(rows_of(&[odd], 1, 1).is_err(), "a number of three bytes");
     }
 
-    #[test]
-    fn it_stops_when_there_is_enough_text() {
+    /// What each part held.
+    #[derive(Default)]
+    struct Seen {
+        parts: Vec<(Vec<i64>, bool)>,
+        enough: usize,
+    }
+
+    impl Parts for Seen {
+        async fn take(&mut self, rows: Rows, last: bool) -> Option<Rows> {
+            self.parts.push((rows.iter().map(|row| row.int(0)).collect(), last));
+            // As it comes back from those who had it.
+            (self.parts.len() < self.enough).then_some(rows)
+        }
+    }
+
+    async fn parts_of(copy: Vec<Bytes>, size: usize) -> Vec<(Vec<i64>, bool)> {
+        let mut stream: BoxStream<'_, sqlx::Result<Bytes>> =
+            Box::pin(futures_util::stream::iter(copy.into_iter().map(Ok)));
+        let mut seen = Seen { enough: usize::MAX, ..Seen::default() };
+        in_parts(&mut stream, empty(1, 1), size, Duration::from_secs(9), &mut seen).await.unwrap();
+        seen.parts
+    }
+
+    fn message(id: i64, text: &[u8]) -> Bytes {
+        row(&[Some(&id.to_be_bytes()), Some(text)]).into()
+    }
+
+    #[tokio::test]
+    async fn a_copy_comes_in_parts_of_which_one_is_known_to_be_the_last() {
+        for (count, expected) in [
+            (0, vec![(vec![], true)]),
+            (2, vec![(vec![1, 2], true)]),
+            (3, vec![(vec![1, 2], false), (vec![3], true)]),
+            (4, vec![(vec![1, 2], false), (vec![3, 4], true)]),
+        ] {
+            let mut copy = vec![Bytes::from_static(HEADER)];
+            copy.extend((1..=count).map(|id| message(id, b"text")));
+            copy.push(Bytes::from_static(END));
+            assert_eq!(parts_of(copy, 2).await, expected, "{count} rows");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_with_much_text_is_the_last_that_is_taken() {
         let text = vec![b'x'; MAX_READ_BYTES];
-        let (mut copied, mut rows) = (Copied::default(), empty(0, 1));
-        let message = [HEADER, &row(&[Some(&text)]), &row(&[Some(b"more")])].concat();
-        assert!(copied.take(&message, &mut rows).unwrap());
-        assert_eq!((rows.len(), rows.cut), (1, true));
+        let copy =
+            vec![Bytes::from_static(HEADER), message(1, &text), message(2, b""), Bytes::from_static(END)];
+        assert_eq!(parts_of(copy, 9).await, [(vec![1], false)]);
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::fmt;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 use sqlx::mysql::{MySqlPool, MySqlPoolOptions};
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, ColumnIndex, Connection, Decode, Executor, PgConnection, Row};
 
 use super::columns::{Columns, Kind, quote};
 use super::copy;
 use super::dsn::{Dsn, Engine, Target};
-use super::query::{Param, Query, Rows};
+use super::lease::Lease;
+use super::query::{Param, Parts, Query, Rows, Whole};
 use super::sqlite::SqliteFile;
 
 /// Connections to a server: the tailer's, the directory's, and some for the API.
@@ -96,7 +98,31 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// What is wrong, in words that name no host, user, file or statement.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Unreachable => "new-api's database cannot be reached",
+            Self::TooManyConnections => "new-api's database has no room for another connection",
+            Self::AccessDenied => "new-api's database refuses the user or the password",
+            Self::Timeout => "new-api's database did not answer in time",
+            Self::Busy => "new-api's database is being written at this moment",
+            Self::MissingTable => "new-api's database lacks a table that is needed",
+            Self::MissingColumn => "new-api's database lacks a column that is needed",
+            Self::Corrupt => "new-api's database file is damaged",
+            Self::Query => "new-api's database refused the question",
+            Self::Store => "monitor.db cannot be written",
+        }
+    }
+}
+
 impl ReadError {
+    /// The same for pages that anybody may see: the engine's own words stand in the log only.
+    pub fn words(&self) -> String {
+        let reason = self.reason.as_str().replace('_', " ");
+        format!("{reason}: {}; the log of this program says more", self.reason.words())
+    }
+
     /// An error of `reason` with the engine's words.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
@@ -186,21 +212,72 @@ impl Database {
     /// # Errors
     /// As for [`Database::read`].
     pub async fn read_into(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
-        let read = async {
-            let result = match &self.pool {
-                Pool::Sqlite(file) => return file.read(query, spare).await,
-                Pool::MySql(pool) => read_mysql(pool, &query, spare).await,
-                Pool::Postgres(pool) => read_postgres(pool, &query, spare).await,
-            };
-            match result {
-                Ok(rows) => Ok(rows),
-                Err(error) => Err(self.explain(&error).await),
-            }
+        // In a place of its own: reads are part of many larger things.
+        let read = Box::pin(self.read_patiently(query, spare));
+        tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| Err(self.too_slow()))
+    }
+
+    async fn read_patiently(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
+        let result = match &self.pool {
+            Pool::Sqlite(file) => return file.read(query, spare).await,
+            Pool::MySql(pool) => read_mysql(pool, &query, spare).await,
+            Pool::Postgres(pool) => match copy::statement(&query) {
+                Some(sql) => {
+                    let mut whole = Whole::default();
+                    let rows = Rows::reuse(&query, spare);
+                    self.copy(pool, &sql, rows, usize::MAX, &mut whole).await?;
+                    return Ok(whole.0);
+                }
+                None => select_postgres(pool, &query, spare).await,
+            },
         };
-        tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| {
-            let seconds = READ_TIMEOUT.as_secs();
-            Err(ReadError::new(Reason::Timeout, format!("no answer from {} in {seconds} s", self.address)))
-        })
+        match result {
+            Ok(rows) => Ok(rows),
+            Err(error) => Err(self.explain(&error).await),
+        }
+    }
+
+    /// The same, handed to `parts` up to `size` rows at a time, by an engine that can go on reading meanwhile; by
+    /// the others in one part. Each part may take as long as a read.
+    ///
+    /// # Errors
+    /// As for [`Database::read`]; parts may have been taken before.
+    pub async fn read_in_parts(
+        &self,
+        query: Query,
+        spare: Rows,
+        size: usize,
+        parts: &mut impl Parts,
+    ) -> Result<(), ReadError> {
+        if let Pool::Postgres(pool) = &self.pool
+            && let Some(sql) = copy::statement(&query)
+        {
+            return self.copy(pool, &sql, Rows::reuse(&query, spare), size, parts).await;
+        }
+        let rows = self.read_into(query, spare).await?;
+        let last = !rows.cut;
+        parts.take(rows, last).await;
+        Ok(())
+    }
+
+    async fn copy(
+        &self,
+        pool: &PgPool,
+        sql: &str,
+        rows: Rows,
+        size: usize,
+        parts: &mut impl Parts,
+    ) -> Result<(), ReadError> {
+        match copy::read(pool, sql, rows, size, READ_TIMEOUT, parts).await {
+            Ok(()) => Ok(()),
+            Err(copy::Failure::Server(error)) => Err(self.explain(&error).await),
+            Err(copy::Failure::TooSlow) => Err(self.too_slow()),
+        }
+    }
+
+    fn too_slow(&self) -> ReadError {
+        let seconds = READ_TIMEOUT.as_secs();
+        ReadError::new(Reason::Timeout, format!("no answer from {} in {seconds} s", self.address))
     }
 
     /// The columns of `table`.
@@ -234,7 +311,7 @@ impl Database {
     async fn explain(&self, error: &sqlx::Error) -> ReadError {
         if let (Pool::Postgres(pool), sqlx::Error::PoolTimedOut) = (&self.pool, error) {
             let options = pool.connect_options();
-            let connecting = sqlx::PgConnection::connect_with(&options);
+            let connecting = PgConnection::connect_with(&options);
             if let Ok(Err(cause)) = tokio::time::timeout(DIAGNOSIS_TIMEOUT, connecting).await {
                 return classify(&cause);
             }
@@ -287,10 +364,12 @@ where
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
     use sqlx::{Column, SqlSafeStr, Statement, TypeInfo};
-    let mut connection = pool.acquire().await?;
-    let statement = (&mut *connection).prepare(AssertSqlSafe(sql).into_sql_str()).await?;
+    let mut lease = Lease::of(pool).await?;
+    let statement = lease.connection()?.prepare(AssertSqlSafe(sql).into_sql_str()).await?;
     let kind = |column: &D::Column| Kind::of(engine, column.type_info().name());
-    Ok(statement.columns().iter().map(|column| (column.name().to_owned(), kind(column))).collect())
+    let kinds = statement.columns().iter().map(|column| (column.name().to_owned(), kind(column))).collect();
+    lease.give_back();
+    Ok(kinds)
 }
 
 async fn read_mysql(pool: &MySqlPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
@@ -301,28 +380,9 @@ async fn read_mysql(pool: &MySqlPool, query: &Query, spare: Rows) -> Result<Rows
             Param::Text(text) => statement.bind(text.as_str()),
         };
     }
-    let mut rows = Rows::reuse(query, spare);
-    let mut connection = pool.acquire().await?;
-    let mut stream = (&mut *connection).fetch(statement);
-    while let Some(row) = stream.try_next().await? {
-        for column in 0..query.ints {
-            rows.push_int(row.try_get_unchecked::<Option<i64>, _>(column)?.unwrap_or(0));
-        }
-        for column in query.ints..query.ints + query.texts {
-            rows.push_text(row.try_get_unchecked::<Option<&[u8]>, _>(column)?.unwrap_or_default());
-        }
-        if rows.end_row() {
-            break;
-        }
-    }
-    Ok(rows)
-}
-
-async fn read_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
-    match copy::statement(query) {
-        Some(sql) => copy::read(pool, &sql, Rows::reuse(query, spare)).await,
-        None => select_postgres(pool, query, spare).await,
-    }
+    let mut lease = Lease::of(pool).await?;
+    let read = take_rows(lease.connection()?.fetch(statement), query, spare).await;
+    lease.end(read)
 }
 
 async fn select_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Rows, sqlx::Error> {
@@ -334,9 +394,23 @@ async fn select_postgres(pool: &PgPool, query: &Query, spare: Rows) -> Result<Ro
             Param::Text(text) => statement.bind(text.as_str()),
         };
     }
+    let mut lease = Lease::of(pool).await?;
+    let read = take_rows(lease.connection()?.fetch(statement), query, spare).await;
+    lease.end(read)
+}
+
+/// Takes rows as they come, until there is enough of them.
+async fn take_rows<R: Row>(
+    mut stream: BoxStream<'_, Result<R, sqlx::Error>>,
+    query: &Query,
+    spare: Rows,
+) -> Result<Rows, sqlx::Error>
+where
+    usize: ColumnIndex<R>,
+    for<'r> Option<i64>: Decode<'r, R::Database>,
+    for<'r> Option<&'r [u8]>: Decode<'r, R::Database>,
+{
     let mut rows = Rows::reuse(query, spare);
-    let mut connection = pool.acquire().await?;
-    let mut stream = (&mut *connection).fetch(statement);
     while let Some(row) = stream.try_next().await? {
         for column in 0..query.ints {
             rows.push_int(row.try_get_unchecked::<Option<i64>, _>(column)?.unwrap_or(0));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::database::{Database, ReadError, Reason};
 use super::dsn::Engine;
-use super::query::Query;
+use super::query::{Param, Query, RowRef, Rows};
 use crate::record::ChannelId;
 
 /// new-api's default when the option was never saved.
@@ -13,8 +13,8 @@ const DEFAULT_QUOTA_PER_UNIT: f64 = 500_000.0;
 const DEFAULT_USD_EXCHANGE_RATE: f64 = 7.3;
 
 /// Most channels and abilities that are read; an installation has hundreds.
-const MAX_CHANNELS: u32 = 20_000;
-const MAX_ABILITIES: u32 = 200_000;
+const MAX_CHANNELS: usize = 20_000;
+const MAX_ABILITIES: usize = 200_000;
 
 /// One state of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,8 +89,25 @@ impl Directory {
             ["id", "type", "status", "used_quota", "response_time", "test_time", "balance_updated_time"];
         let texts = ["name", "group", "tag", "balance", "models"];
         let select: Vec<String> = ints.into_iter().map(int).chain(texts.into_iter().map(text)).collect();
-        let sql = format!("SELECT {} FROM channels ORDER BY id LIMIT {MAX_CHANNELS}", select.join(", "));
-        let rows = database.read(Query { sql, params: vec![], ints: ints.len(), texts: texts.len() }).await?;
+        let (mut left, mut last) = (MAX_CHANNELS, 0);
+        // Lists of models are long, so one read may not bring all.
+        while left > 0 {
+            let sql =
+                format!("SELECT {} FROM channels WHERE id > ? ORDER BY id LIMIT {left}", select.join(", "));
+            let query = Query { sql, params: vec![last.into()], ints: ints.len(), texts: texts.len() };
+            let rows = database.read(query).await?;
+            let Some(row) = rows.len().checked_sub(1).and_then(|at| rows.get(at)) else { break };
+            last = row.int(0);
+            left = left.saturating_sub(rows.len());
+            self.take_channels(&rows);
+            if !rows.cut {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_channels(&mut self, rows: &Rows) {
         for row in rows.iter() {
             let models = row.text(4);
             let models = models.split(',').map(str::trim).filter(|model| !model.is_empty());
@@ -112,7 +129,6 @@ impl Directory {
                 },
             );
         }
-        Ok(())
     }
 
     async fn read_abilities(&mut self, database: &Database) -> Result<(), ReadError> {
@@ -124,26 +140,46 @@ impl Directory {
         };
         // An ability may have been left enabled where its channel is not, or is gone: nobody serves by it.
         let serves = format!("{enabled} AND c.status = 1");
-        let sql = format!(
+        let sums = format!(
             "SELECT CAST(SUM(CASE WHEN {enabled} THEN 1 ELSE 0 END) AS {cast}), \
              CAST(SUM(CASE WHEN {serves} THEN 1 ELSE 0 END) AS {cast}), \
              CAST(MAX(CASE WHEN {serves} THEN a.channel_id ELSE 0 END) AS {cast}), \
-             a.{group}, a.model FROM abilities a LEFT JOIN channels c ON c.id = a.channel_id \
-             GROUP BY a.{group}, a.model LIMIT {MAX_ABILITIES}"
+             a.{group}, a.model FROM abilities a LEFT JOIN channels c ON c.id = a.channel_id"
         );
-        let rows = database.read(Query { sql, params: vec![], ints: 3, texts: 2 }).await?;
-        for row in rows.iter() {
-            let enabled = u32::try_from(row.int(0)).unwrap_or(0);
-            let pair = (row.text(0).into_owned(), row.text(1).into_owned());
-            self.models.insert(pair.1.clone());
-            if row.int(1) == 1 {
-                self.last_of.entry(row.int(2)).or_default().push(pair.clone());
+        let (mut left, mut last) = (MAX_ABILITIES, None::<(String, String)>);
+        while left > 0 {
+            // By the database's own order, so that nothing is left out whatever that is.
+            let (after, params) = match &last {
+                None => (String::new(), vec![]),
+                Some((name, model)) => (
+                    format!("WHERE a.{group} > ? OR (a.{group} = ? AND a.model > ?)"),
+                    [name, name, model].map(|text| Param::from(text.as_str())).into(),
+                ),
+            };
+            let order = format!("a.{group}, a.model");
+            let sql = format!("{sums} {after} GROUP BY {order} ORDER BY {order} LIMIT {left}");
+            let rows = database.read(Query { sql, params, ints: 3, texts: 2 }).await?;
+            last = rows.iter().map(|row| self.take_ability(row)).last();
+            left = left.saturating_sub(rows.len());
+            if !rows.cut {
+                break;
             }
-            self.abilities.insert(pair, enabled);
         }
         // Rows come in any order, and two readings of the same must be equal.
         self.last_of.values_mut().for_each(|pairs| pairs.sort_unstable());
         Ok(())
+    }
+
+    /// Adds a group and model, and says which.
+    fn take_ability(&mut self, row: RowRef<'_>) -> (String, String) {
+        let enabled = u32::try_from(row.int(0)).unwrap_or(0);
+        let pair = (row.text(0).into_owned(), row.text(1).into_owned());
+        self.models.insert(pair.1.clone());
+        if row.int(1) == 1 {
+            self.last_of.entry(row.int(2)).or_default().push(pair.clone());
+        }
+        self.abilities.insert(pair.clone(), enabled);
+        pair
     }
 
     /// Only these two are ever asked for: other options hold secrets.

@@ -1,10 +1,12 @@
 //! Rows of the log with every column that may be shown, by primary key or by request: for people, not for counting.
 
+use std::collections::BTreeSet;
+
 use super::columns::Columns;
 use super::database::ReadError;
 use super::logs::{LogReader, is_one_api};
 use super::query::{Param, Query, RowRef};
-use crate::record::ChannelId;
+use crate::record::{ChannelId, model_name};
 
 /// Integer and text columns of a read, in order.
 const INTS: [&str; 11] = [
@@ -81,44 +83,78 @@ pub struct Entry {
 }
 
 impl LogReader {
-    /// The rows with these ids that are there, in no order.
+    /// Shows every row with one of these ids that is there, in no order. One at a time, because 500 rows with texts of
+    /// a megabyte each would not fit in memory.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn entries(&self, ids: &[i64]) -> Result<Vec<Entry>, ReadError> {
-        if ids.is_empty() {
-            return Ok(Vec::new());
+    pub async fn visit_entries(&self, ids: &[i64], visit: &mut impl FnMut(Entry)) -> Result<(), ReadError> {
+        let mut missing: BTreeSet<i64> = ids.iter().copied().collect();
+        while !missing.is_empty() {
+            let marks = vec!["?"; missing.len()].join(", ");
+            let params = missing.iter().copied().map(Param::Int).collect();
+            let before = missing.len();
+            let cut = self
+                .read_entries(&format!("WHERE id IN ({marks})"), params, &mut |entry| {
+                    missing.remove(&entry.id);
+                    visit(entry);
+                })
+                .await?;
+            // A read that is cut brought a row at least.
+            if !cut || missing.len() == before {
+                break;
+            }
         }
-        let marks = vec!["?"; ids.len()].join(", ");
-        let ids = ids.iter().copied().map(Param::Int).collect();
-        self.read_entries(&format!("WHERE id IN ({marks})"), ids).await
+        Ok(())
     }
 
-    /// The first `limit` rows of these requests. Empty also where the log has no such column.
+    /// Shows the first `most` rows of these requests, by id. None also where the log has no such column.
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn entries_of_requests(
+    pub async fn visit_entries_of_requests(
         &self,
         request_ids: &[&str],
-        limit: u32,
-    ) -> Result<Vec<Entry>, ReadError> {
+        most: u32,
+        visit: &mut impl FnMut(Entry),
+    ) -> Result<(), ReadError> {
         if !self.columns().has("request_id") || request_ids.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         // An index on request_id exists wherever the column does.
         let marks = vec!["?"; request_ids.len()].join(", ");
-        let condition = format!("WHERE request_id IN ({marks}) ORDER BY id LIMIT {limit}");
-        let ids = request_ids.iter().map(|id| Param::from(*id)).collect();
-        self.read_entries(&condition, ids).await
+        let (mut left, mut after) = (most, None);
+        loop {
+            let on = if after.is_some() { "AND id > ? " } else { "" };
+            let condition = format!("WHERE request_id IN ({marks}) {on}ORDER BY id LIMIT {left}");
+            let ids = request_ids.iter().map(|id| Param::from(*id));
+            let params = ids.chain(after.map(Param::Int)).collect();
+            let before = left;
+            let cut = self
+                .read_entries(&condition, params, &mut |entry| {
+                    (left, after) = (left.saturating_sub(1), Some(entry.id));
+                    visit(entry);
+                })
+                .await?;
+            if !cut || left == 0 || left == before {
+                return Ok(());
+            }
+        }
     }
 
-    async fn read_entries(&self, condition: &str, params: Vec<Param>) -> Result<Vec<Entry>, ReadError> {
+    /// True if the read was cut because of the length of its texts, so that there may be more rows.
+    async fn read_entries(
+        &self,
+        condition: &str,
+        params: Vec<Param>,
+        visit: &mut impl FnMut(Entry),
+    ) -> Result<bool, ReadError> {
         let one_api = is_one_api(self.columns());
         let select = select(self.columns(), one_api);
         let sql = format!("SELECT {select} FROM logs {condition}");
         let rows = self.database().read(Query { sql, params, ints: INTS.len(), texts: TEXTS.len() }).await?;
-        Ok(rows.iter().map(|row| entry(row, one_api)).collect())
+        rows.iter().for_each(|row| visit(entry(row, one_api)));
+        Ok(rows.cut)
     }
 }
 
@@ -145,7 +181,7 @@ fn entry(row: RowRef<'_>, one_api: bool) -> Entry {
         stream: row.int(10) != 0,
         username: text(0),
         token_name: text(1),
-        model: text(2),
+        model: model_name(row.text(2)).into_owned(),
         group: text(3),
         content: text(4),
         other: text(5),

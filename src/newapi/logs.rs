@@ -4,14 +4,25 @@ use std::borrow::Cow;
 
 use super::columns::Columns;
 use super::database::{Database, ReadError};
+use super::dsn::Engine;
 use super::other;
-use super::query::{Param, Query, RowRef, Rows};
-use crate::record::{Class, Defect, LogRecord, Other};
+use super::query::{Param, Parts, Query, RowRef, Rows};
+use crate::record::{Class, Defect, LogRecord, Other, model_name};
 
 /// Integer columns of a read, in order: see [`ints`].
 const INTS: usize = 10;
 /// Text columns of a read, in order: see [`texts`].
 const TEXTS: usize = 6;
+
+/// Rows of a batch from a file: few enough to be still in the processor's cache when they are parsed and counted.
+const BATCH_ROWS: u32 = 500;
+
+/// Rows of a batch from a server, where each read costs a question and an answer as well.
+const BATCH_ROWS_OF_SERVER: u32 = 2_000;
+
+/// Batches of one question to PostgreSQL, which sends what follows while the first ones are parsed: some tens of
+/// milliseconds of its time.
+const BATCHES_OF_COPY: u32 = 10;
 
 /// How far the clocks of gateway nodes may be apart when the beginning of the history is looked for.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
@@ -57,6 +68,12 @@ pub struct Log<'a> {
     pub class: &'a Class,
     /// Its [`LogRecord::fingerprint`].
     pub fingerprint: u64,
+}
+
+/// Takes the batches of a long read as they come.
+pub trait Batches: Send {
+    /// Takes one. Gives memory for the next, or none if no more should come.
+    fn take(&mut self, batch: RawLogs) -> impl Future<Output = Option<Spare>> + Send;
 }
 
 /// Memory of a batch that nobody needs any more, for the next one.
@@ -169,6 +186,29 @@ impl LogReader {
         self.rows("WHERE id >= ? ORDER BY id", vec![id.into()], limit, spare).await
     }
 
+    /// Rows of a batch of a long read.
+    pub fn batch_rows(&self) -> u32 {
+        if self.database.engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER }
+    }
+
+    /// Rows from `id` on, itself included, in batches; the first one in the memory of `spare`. Not all there are, but
+    /// at least one batch.
+    ///
+    /// # Errors
+    /// If the database cannot be read; batches may have been taken before.
+    pub async fn batches_from(
+        &self,
+        id: i64,
+        spare: Spare,
+        batches: &mut impl Batches,
+    ) -> Result<(), ReadError> {
+        let size = self.batch_rows();
+        let limit = if self.database.engine() == Engine::Postgres { size * BATCHES_OF_COPY } else { size };
+        let query = self.query("WHERE id >= ? ORDER BY id", vec![id.into()], limit);
+        let mut parts = Batching { reader: self, batches, left: limit as usize, parsed: spare.1 };
+        self.database.read_in_parts(query, spare.0, size as usize, &mut parts).await
+    }
+
     /// The newest rows up to `id`, newest first.
     ///
     /// # Errors
@@ -213,16 +253,41 @@ impl LogReader {
         limit: u32,
         spare: Spare,
     ) -> Result<RawLogs, ReadError> {
+        let query = self.query(condition, params, limit);
+        let rows = self.database.read_into(query, spare.0).await?;
+        let at_end = !rows.cut && rows.len() < limit as usize;
+        Ok(self.raw(rows, at_end, spare.1))
+    }
+
+    fn query(&self, condition: &str, params: Vec<Param>, limit: u32) -> Query {
         let (ints, texts) = (ints(&self.columns).join(", "), texts(&self.columns).join(", "));
         let sql = format!("SELECT {ints}, {texts} FROM logs {condition} LIMIT {limit}");
-        let query = Query { sql, params, ints: INTS, texts: TEXTS };
-        let rows = self.database.read_into(query, spare.0).await?;
-        Ok(RawLogs {
-            at_end: !rows.cut && rows.len() < limit as usize,
-            schema: Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") },
-            rows,
-            parsed: spare.1,
-        })
+        Query { sql, params, ints: INTS, texts: TEXTS }
+    }
+
+    fn raw(&self, rows: Rows, at_end: bool, parsed: Vec<Parsed>) -> RawLogs {
+        let schema = Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") };
+        RawLogs { rows, schema, parsed, at_end }
+    }
+}
+
+/// Makes batches of the parts of a read.
+struct Batching<'a, B> {
+    reader: &'a LogReader,
+    batches: &'a mut B,
+    /// Rows that may still come.
+    left: usize,
+    parsed: Vec<Parsed>,
+}
+
+impl<B: Batches> Parts for Batching<'_, B> {
+    async fn take(&mut self, rows: Rows, last: bool) -> Option<Rows> {
+        self.left = self.left.saturating_sub(rows.len());
+        let at_end = last && !rows.cut && self.left > 0;
+        let batch = self.reader.raw(rows, at_end, std::mem::take(&mut self.parsed));
+        let Spare(rows, parsed) = self.batches.take(batch).await?;
+        self.parsed = parsed;
+        Some(rows)
     }
 }
 
@@ -235,6 +300,11 @@ impl RawLogs {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// Whether the read ended early because its texts are long, so that there may be more rows.
+    pub fn is_cut(&self) -> bool {
+        self.rows.cut
     }
 
     /// Id of the last row.
@@ -326,7 +396,7 @@ fn record<'a>(
         completion_tokens: row.int(7),
         duration_ms: if schema.one_api { row.int(8) } else { row.int(8).saturating_mul(1000) },
         stream: row.int(9) != 0,
-        model: row.text(0),
+        model: model_name(row.text(0)),
         group: row.text(1),
         token_name: row.text(2),
         username: row.text(3),

@@ -10,6 +10,7 @@ pub mod database;
 pub mod directory;
 pub mod dsn;
 pub mod entries;
+mod lease;
 pub mod logs;
 pub mod other;
 pub mod query;

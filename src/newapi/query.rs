@@ -54,6 +54,23 @@ pub struct Rows {
     pub cut: bool,
 }
 
+/// Takes the rows of a long read as they come, a part at a time.
+pub trait Parts: Send {
+    /// Takes a part, the last one or not. Gives memory for the next part, or none if no more should come.
+    fn take(&mut self, rows: Rows, last: bool) -> impl Future<Output = Option<Rows>> + Send;
+}
+
+/// All rows in one part.
+#[derive(Debug, Default)]
+pub(super) struct Whole(pub(super) Rows);
+
+impl Parts for Whole {
+    async fn take(&mut self, rows: Rows, _last: bool) -> Option<Rows> {
+        self.0 = rows;
+        None
+    }
+}
+
 /// One of [`Rows`].
 #[derive(Debug, Clone, Copy)]
 pub struct RowRef<'a> {
@@ -63,7 +80,12 @@ pub struct RowRef<'a> {
 
 impl Rows {
     /// Empty, in the memory of rows that nobody needs any more.
-    pub(super) fn reuse(query: &Query, mut spare: Self) -> Self {
+    pub(super) fn reuse(query: &Query, spare: Self) -> Self {
+        Self::of_shape((query.ints, query.texts), spare)
+    }
+
+    /// The same for rows with so many integers and texts.
+    pub(super) fn of_shape(shape: (usize, usize), mut spare: Self) -> Self {
         spare.ints.clear();
         if spare.bytes.is_empty() {
             spare.bytes = std::mem::take(&mut spare.text).into_bytes();
@@ -71,7 +93,7 @@ impl Rows {
         spare.bytes.clear();
         spare.text.clear();
         spare.ends.clear();
-        Self { shape: (query.ints, query.texts), count: 0, cut: false, ..spare }
+        Self { shape, count: 0, cut: false, ..spare }
     }
 
     /// How many integers and texts a row has.

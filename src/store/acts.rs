@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Params, Row, params};
+use rusqlite::{Connection, Params, Row, params, params_from_iter};
 
-use super::{Store, StoreError};
+use super::{Span, Store, StoreError};
 use crate::breaker::act::{Act, Kind, Origin, Outcome};
 use crate::limits::Restore;
 
@@ -132,6 +132,15 @@ pub struct ActRecord {
     pub watch: Option<Watch>,
 }
 
+/// Which acts are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ActFilter {
+    /// Only those of these channels; of all if it is empty.
+    pub channels: Vec<i64>,
+    /// Only those that were asked for in it.
+    pub asked: Span,
+}
+
 /// A line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerLine {
@@ -173,6 +182,26 @@ impl Store {
             "WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
             [before.unwrap_or(i64::MAX), limit],
         )
+    }
+
+    /// The same, of those that are asked for.
+    pub fn acts_found(
+        &self,
+        before: Option<i64>,
+        limit: usize,
+        filter: &ActFilter,
+    ) -> Result<Vec<ActRecord>, StoreError> {
+        let (from, to) = filter.asked.milliseconds();
+        let mut values = vec![before.unwrap_or(i64::MAX), from, to];
+        let mut of_channels = String::new();
+        if !filter.channels.is_empty() {
+            of_channels = format!("AND channel_id IN ({})", vec!["?"; filter.channels.len()].join(", "));
+            values.extend(&filter.channels);
+        }
+        values.push(i64::try_from(limit.min(MAX_ACTS)).unwrap_or(0));
+        let rest =
+            format!("WHERE id < ? AND asked_at >= ? AND asked_at < ? {of_channels} ORDER BY id DESC LIMIT ?");
+        select(&self.connection(), &rest, params_from_iter(values))
     }
 
     /// The ledger of an act, in its order; the last lines if there are too many.

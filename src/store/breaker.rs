@@ -40,6 +40,9 @@ pub struct TripRequest {
     pub limit: Option<String>,
     /// Now.
     pub at: Timestamp,
+    /// When this process began. What was refused or failed before because of how the monitor or new-api was set up is tried
+    /// again, for it may have been mended since: every change of that takes a new start.
+    pub process_began: Timestamp,
 }
 
 /// What became of a request.
@@ -144,8 +147,8 @@ struct NewAct<'a> {
 
 impl Writing<'_> {
     /// An alert asks for a channel to be disabled. A firing of the same episode is the same act, also if its beginning
-    /// moved; it is tried again if it was refused for a reason that passes, or failed. After the channel was enabled
-    /// again in time, a later beginning is another episode.
+    /// moved; it is tried again if it was refused for a reason that passes, or failed, and once after each start if it was
+    /// for a reason that somebody mends. After the channel was enabled again in time, a later beginning is another episode.
     ///
     /// # Errors
     /// If monitor.db cannot be written.
@@ -166,7 +169,10 @@ impl Writing<'_> {
                     .act
                     .finished_at
                     .is_some_and(|at| request.at.as_millisecond() - at.as_millisecond() >= HEAR_AGAIN_AFTER);
-            let again = waited && last.over_at.is_none() && may_be_heard_again(&last.act.outcome);
+            let outcome = &last.act.outcome;
+            let mended =
+                may_be_mended(outcome) && last.act.finished_at.is_some_and(|at| at < request.process_began);
+            let again = last.over_at.is_none() && (waited && may_be_heard_again(outcome) || mended);
             if again {
                 self.transaction.execute(
                     "UPDATE acts SET state = 'pending', outcome = ?2, tried_from = ?3, next_at = ?3, attempts = 0, \
@@ -429,9 +435,21 @@ fn may_be_heard_again(outcome: &Outcome) -> bool {
             matches!(why, Refusal::TooMany { .. } | Refusal::LastOf { .. } | Refusal::Over)
         }
         // new-api may have enabled again what it had disabled by itself.
-        Outcome::AlreadySo { status } => *status != 2,
-        Outcome::Failed { why } => !matches!(why, Failure::Denied { .. }),
+        Outcome::AlreadySo { status, .. } => *status != 2,
+        Outcome::Failed { why } => !matches!(why, Failure::Denied { .. } | Failure::NotSet),
         Outcome::Unverified { .. } => true,
+        _ => false,
+    }
+}
+
+/// A reason that somebody mends, and then starts the program again.
+fn may_be_mended(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Failed { why } => matches!(why, Failure::Denied { .. } | Failure::NotSet),
+        Outcome::Refused { why } => {
+            matches!(why, Refusal::Off | Refusal::Protected | Refusal::UnknownChannel)
+        }
+        Outcome::WouldDo => true,
         _ => false,
     }
 }
@@ -464,6 +482,7 @@ mod tests {
             restore: Restore::Never,
             limit: None,
             at: at(second),
+            process_began: at(0),
         }
     }
 
@@ -493,6 +512,40 @@ mod tests {
         ends(&store, 1, 320, Outcome::Unverified { status: None }, false);
         store.write(|writing| writing.incident_over(1, at(330))).unwrap();
         assert!(!ask(1, 3000).pending);
+    }
+
+    #[test]
+    fn what_somebody_mends_is_heard_again_once_after_each_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("monitor.db")).unwrap();
+        let ask = |incident, second, began| {
+            let request = TripRequest { at: at(second), process_began: at(began), ..request(incident, 0) };
+            store.write(|writing| writing.request_trip(&request)).unwrap()
+        };
+        let failed = |why| Outcome::Failed { why };
+        let refused = |why| Outcome::Refused { why };
+        let cases = [
+            (failed(Failure::Denied { detail: String::new() }), true),
+            (failed(Failure::NotSet), true),
+            (refused(Refusal::Off), true),
+            (refused(Refusal::Protected), true),
+            (refused(Refusal::UnknownChannel), true),
+            (Outcome::WouldDo, true),
+            (refused(Refusal::TooOld { seconds: 9 }), false),
+            (refused(Refusal::HandsOff), false),
+            (Outcome::already(2), false),
+            (Outcome::Done, false),
+        ];
+        for (incident, (outcome, again)) in (1..).zip(cases) {
+            let first = ask(incident, 0, -10);
+            ends(&store, first.act, 10, outcome.clone(), false);
+            assert!(!ask(incident, 4000, -10).pending, "{outcome:?} in the same run");
+            assert_eq!(ask(incident, 4001, 11).pending, again, "{outcome:?} after a start");
+            if again {
+                ends(&store, first.act, 4010, outcome.clone(), false);
+                assert!(!ask(incident, 8000, 11).pending, "{outcome:?} once");
+            }
+        }
     }
 
     #[test]

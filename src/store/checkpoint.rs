@@ -1,12 +1,13 @@
 //! The tailer's checkpoint: position and counts, written together.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::history::{self, Keep};
-use super::{Store, StoreError};
+use super::{Store, StoreError, counts};
 use crate::history::Block;
 use crate::limits::file::LastGood;
 use crate::record::ChannelId;
@@ -22,6 +23,9 @@ pub struct Position {
     pub anchor: Option<u64>,
     /// The beginning of the history, unix seconds: older rows of the first catch-up are not counted.
     pub history_from: i64,
+    /// Rows from before this instant, unix seconds, may have been dropped from the history since.
+    #[serde(default)]
+    pub kept_from: i64,
     /// The first catch-up is complete.
     pub caught_up: bool,
     /// Part of the table is being read again after it was changed under us.
@@ -99,21 +103,13 @@ impl Store {
             state("labels")?.map_or_else(|| Ok(labels.to_vec()), |text| parse("labels", &text))?;
 
         let mut series: BTreeMap<Key, Series> = BTreeMap::new();
-        let mut statement = connection.prepare("SELECT labels, cells FROM series")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let mut key: Key = parse("series.labels", row.get_ref(0)?.as_str().unwrap_or_default())?;
-            let cells: Series = postcard::from_bytes(row.get_ref(1)?.as_blob().unwrap_or_default())
-                .map_err(|error| StoreError::Damaged(format!("series.cells: {error}")))?;
-            if !cells.is_sound() || key.extra.len() != stored.len() {
-                return Err(StoreError::Damaged(format!("the counts of {key:?} are not sound")));
-            }
+        for (mut key, cells) in counts::load(&connection, stored.len())? {
             key.relabel(&stored, labels);
             match series.entry(key) {
-                std::collections::btree_map::Entry::Vacant(entry) => {
+                Entry::Vacant(entry) => {
                     entry.insert(cells);
                 }
-                std::collections::btree_map::Entry::Occupied(mut entry) => entry.get_mut().merge(&cells),
+                Entry::Occupied(mut entry) => entry.get_mut().merge(&cells),
             }
         }
         let mut statement = connection.prepare("SELECT name FROM models")?;
@@ -148,20 +144,7 @@ impl Store {
             state.execute(params!["position", json(checkpoint.position)?])?;
             state.execute(params!["totals", json(checkpoint.usage.totals())?])?;
             state.execute(params!["labels", json(&labels)?])?;
-            if checkpoint.usage.changes().relabelled {
-                transaction.execute("DELETE FROM series", [])?;
-            }
-            let mut series = transaction.prepare_cached(
-                "INSERT INTO series (labels, cells) VALUES (?1, ?2) \
-                 ON CONFLICT (labels) DO UPDATE SET cells = excluded.cells",
-            )?;
-            for key in &checkpoint.usage.changes().series {
-                if let Some(cells) = checkpoint.usage.get(key) {
-                    let cells = postcard::to_allocvec(cells)
-                        .map_err(|error| StoreError::Damaged(error.to_string()))?;
-                    series.execute(params![json(key.as_ref())?, cells])?;
-                }
-            }
+            counts::save(&transaction, checkpoint.usage)?;
             let mut models = transaction.prepare_cached("INSERT OR IGNORE INTO models VALUES (?1)")?;
             for name in &checkpoint.usage.changes().models {
                 models.execute([name])?;
@@ -303,10 +286,10 @@ fn unpack(bytes: &[u8]) -> Option<Vec<(i64, u64)>> {
     })
 }
 
-fn json(value: &impl Serialize) -> Result<String, StoreError> {
+pub(super) fn json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(what: &str, text: &str) -> Result<T, StoreError> {
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(what: &str, text: &str) -> Result<T, StoreError> {
     serde_json::from_str(text).map_err(|error| StoreError::Damaged(format!("{what}: {error}")))
 }

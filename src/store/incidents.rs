@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
-use super::{Store, StoreError, Writing};
+use super::{Span, Store, StoreError, Writing};
 use crate::alert::{Alert, EventKey, Status};
 use crate::limits::Severity;
 use crate::message::Change;
@@ -87,6 +87,10 @@ pub struct IncidentFilter {
     pub firing: Option<bool>,
     /// Only those of these channels; of all if it is empty.
     pub channels: Vec<i64>,
+    /// Only those whose labels name one of these models; all if it is empty.
+    pub models: Vec<String>,
+    /// Only those that fired at any time of it.
+    pub during: Span,
 }
 
 /// How the way to us is.
@@ -412,8 +416,19 @@ impl Store {
         limit: usize,
         filter: &IncidentFilter,
     ) -> Result<Vec<Incident>, StoreError> {
-        let mut conditions = vec!["id < ?".to_owned()];
-        let mut values = vec![Value::from(before.unwrap_or(i64::MAX))];
+        let (from, to) = filter.during.milliseconds();
+        // One that ended at the very beginning was not there any more, but one that ended when it began was there then.
+        let mut conditions = vec![
+            "id < ?".to_owned(),
+            "started_at < ?".to_owned(),
+            "(resolved_at IS NULL OR resolved_at > ? OR started_at >= ?)".to_owned(),
+        ];
+        let mut values = vec![
+            Value::from(before.unwrap_or(i64::MAX)),
+            Value::from(to),
+            Value::from(from),
+            Value::from(from),
+        ];
         match filter.firing {
             Some(true) => conditions.push("resolved_at IS NULL".to_owned()),
             Some(false) => conditions.push("resolved_at IS NOT NULL".to_owned()),
@@ -422,6 +437,13 @@ impl Store {
         if !filter.channels.is_empty() {
             conditions.push(format!("channel_id IN ({})", vec!["?"; filter.channels.len()].join(", ")));
             values.extend(filter.channels.iter().copied().map(Value::from));
+        }
+        if !filter.models.is_empty() {
+            conditions.push(format!(
+                "CASE WHEN json_valid(labels) THEN json_extract(labels, '$.model') END IN ({})",
+                vec!["?"; filter.models.len()].join(", ")
+            ));
+            values.extend(filter.models.iter().cloned().map(Value::from));
         }
         values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
         let sql = format!(

@@ -7,8 +7,10 @@
 mod acts;
 mod breaker;
 mod checkpoint;
+mod counts;
 mod history;
 mod incidents;
+mod look;
 mod outbox;
 
 use std::cmp::Ordering;
@@ -17,25 +19,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
-pub use acts::{ActRecord, ActState, Hold, LedgerLine, Watch};
+pub use acts::{ActFilter, ActRecord, ActState, Hold, LedgerLine, Watch};
 pub use breaker::{Finished, Requested, Step, TripRequest};
 pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
 pub use history::{HistoryReader, Keep, append as append_history};
 pub use incidents::{Incident, IncidentFilter, Noted, Pipeline};
+pub use look::Look;
 pub use outbox::{
-    Delivery, DeliveryState, GivenUp, Leased, NewNotice, Queue, Settled, Shape, Work as LeasedWork,
+    Delivery, DeliveryFilter, DeliveryState, GivenUp, Leased, NewNotice, Queue, Settled, Shape,
+    Work as LeasedWork,
 };
 
 /// Schema changes in order. Never edit one that was released; add another.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0001_tail.sql"),
     include_str!("../../migrations/0002_history.sql"),
     include_str!("../../migrations/0003_incidents.sql"),
     include_str!("../../migrations/0004_outbox.sql"),
     include_str!("../../migrations/0005_breaker.sql"),
     include_str!("../../migrations/0006_urgent.sql"),
+    include_str!("../../migrations/0007_changes.sql"),
 ];
 
 /// Marks the file as ours: "tokm".
@@ -43,6 +49,9 @@ const APPLICATION_ID: i64 = 0x746f_6b6d;
 
 /// Backups and people with `sqlite3` may hold a lock for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that stay prepared. All loops share the connection, and a commit of the tailer alone has some sixteen.
+const STATEMENTS: usize = 96;
 
 /// Why monitor.db cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -212,6 +221,29 @@ impl Store {
     }
 }
 
+/// From when to when something is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first instant.
+    pub from: Timestamp,
+    /// The first one that does not belong to it; None if there is no end.
+    pub to: Option<Timestamp>,
+}
+
+impl Default for Span {
+    /// All times.
+    fn default() -> Self {
+        Self { from: Timestamp::MIN, to: None }
+    }
+}
+
+impl Span {
+    /// Its bounds in the database's milliseconds, the second one exclusive.
+    fn milliseconds(self) -> (i64, i64) {
+        (self.from.as_millisecond(), self.to.map_or(i64::MAX, Timestamp::as_millisecond))
+    }
+}
+
 /// A transaction under way. What can be written in one stands with what it writes.
 #[derive(Debug)]
 pub struct Writing<'a> {
@@ -221,13 +253,10 @@ pub struct Writing<'a> {
 /// Takes the lock that keeps other processes out. It is a file of its own because SQLite drops every lock that
 /// a process has on its files when any handle to them is closed.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    // Two names of one file are one file.
-    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let mut name = real.into_os_string();
-    name.push(".lock");
+    let name = lock_path(path);
     let unusable = |error: std::io::Error| StoreError::Unusable {
         path: path.to_owned(),
-        reason: format!("{}: {error}", Path::new(&name).display()),
+        reason: format!("{}: {error}", name.display()),
     };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
     match file.try_lock() {
@@ -235,6 +264,14 @@ fn lock(path: &Path) -> Result<File, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    // Two names of one file are one file.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = real.into_os_string();
+    name.push(".lock");
+    name.into()
 }
 
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -245,6 +282,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
         _ => StoreError::Unusable { path: path.to_owned(), reason: error.to_string() },
     };
     connection.busy_timeout(BUSY_TIMEOUT).map_err(explain)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let (application, version) =
         (number("application_id").map_err(explain)?, number("user_version").map_err(explain)?);
@@ -281,6 +319,5 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     }
 }
 
-#[cfg(test)]
 #[cfg(test)]
 mod tests;

@@ -21,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::TailConfig;
 use crate::history::{BlockBuilder, Recent};
-use crate::newapi::dsn::Engine;
-use crate::newapi::logs::{Logs, RawLogs, Spare, is_one_api};
+use crate::newapi::logs::{Batches, Logs, RawLogs, Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Loaded, Position, Store, StoreError};
@@ -30,12 +29,6 @@ use crate::usage::{Rules, Usage};
 use names::Names;
 use seen::Seen;
 use work::Work;
-
-/// Rows of one read from a file: few enough to be still in the processor's cache when they are parsed and counted.
-const BATCH_ROWS: u32 = 500;
-
-/// Rows of one read from a server, where each read costs a question and an answer as well.
-const BATCH_ROWS_OF_SERVER: u32 = 2_000;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
@@ -88,6 +81,15 @@ pub enum TailError {
 }
 
 impl TailError {
+    /// What is wrong, for pages that anybody may see.
+    fn words(&self) -> String {
+        match self {
+            Self::Read(error) => error.words(),
+            Self::Store(_) => "monitor.db cannot be written".to_owned(),
+            Self::Worker(_) => "counting stopped".to_owned(),
+        }
+    }
+
     fn reason(&self) -> Reason {
         match self {
             Self::Read(error) => error.reason,
@@ -141,6 +143,43 @@ struct CatchUp {
     reported: Instant,
 }
 
+/// Hands what a catch-up reads to the threads that parse and count it.
+struct Feeding<'a> {
+    tailer: &'a mut Tailer,
+    sender: mpsc::Sender<RawLogs>,
+    /// Memory that they gave back.
+    spares: mpsc::Receiver<Spare>,
+    began: Instant,
+    rows: u64,
+    last_id: i64,
+    /// The last batch reached the end of the log.
+    at_end: bool,
+}
+
+impl Feeding<'_> {
+    /// Memory for the next batch; none if the round is over. Every round has its own time, and what it counted is
+    /// shown after it.
+    fn next(&mut self, within: Duration) -> Option<Spare> {
+        // Closed only when counting failed, which is told later.
+        let over = self.at_end || self.sender.is_closed() || self.tailer.stop.is_cancelled();
+        (!over && self.began.elapsed() < within).then(|| self.spares.try_recv().unwrap_or_default())
+    }
+}
+
+impl Batches for Feeding<'_> {
+    async fn take(&mut self, batch: RawLogs) -> Option<Spare> {
+        self.at_end = batch.at_end;
+        self.rows += batch.len() as u64;
+        self.last_id = batch.last_id().unwrap_or(self.last_id);
+        if self.sender.send(batch).await.is_err() {
+            return None;
+        }
+        self.tailer.report(self.rows, self.last_id);
+        // A read that is let go in its middle loses its connection, so it may take longer than the round should.
+        self.next(2 * COMMIT_EVERY)
+    }
+}
+
 /// Waits for a round. After `stop` it may still commit what it has, but not wait for a database that is away; what
 /// was not committed is read again after the next start.
 async fn finish<T>(mut round: Pin<Box<impl Future<Output = T>>>, stop: &CancellationToken) -> Option<T> {
@@ -179,7 +218,10 @@ impl Tailer {
         let position = position.unwrap_or_default();
         let usage = Arc::new(usage);
         if position.caught_up {
-            state.update_facts(|facts| facts.usage = Some(Arc::clone(&usage)));
+            state.update_facts(|facts| {
+                facts.usage = Some(Arc::clone(&usage));
+                facts.commit = position.commits;
+            });
         }
         let (now, caught_up, source) = (clock.unix_f64(), position.caught_up, database.address().to_owned());
         if !position.source.is_empty() && position.source != source {
@@ -191,6 +233,7 @@ impl Tailer {
             tail.caught_up = caught_up;
             tail.source = engine;
             tail.history_from = position.history_from;
+            tail.known_from = position.history_from.max(position.kept_from);
             tail.last_id = position.last_id;
         });
         let seen =
@@ -284,7 +327,7 @@ impl Tailer {
         }
         self.state.update_tail(|tail| {
             tail.up = matches!(reason, Reason::Store);
-            tail.error = Some(error.to_string());
+            tail.error = Some(error.words());
             *tail.errors.entry(reason).or_default() += 1;
         });
         pause
@@ -308,10 +351,10 @@ impl Tailer {
 
     async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
         let mut work = work;
-        let mut batch = reader.from_id(self.position.last_id, self.batch_rows(), Spare::default()).await?;
+        let mut batch = reader.from_id(self.position.last_id, reader.batch_rows(), Spare::default()).await?;
         if !work.holds_anchor(&batch) {
             work = self.reread(reader, work).await?;
-            batch = reader.from_id(work.position.last_id, self.batch_rows(), Spare::default()).await?;
+            batch = reader.from_id(work.position.last_id, reader.batch_rows(), Spare::default()).await?;
         }
         if batch.at_end && batch.len() <= INLINE_ROWS {
             work = work.count(&batch.parse());
@@ -320,6 +363,11 @@ impl Tailer {
             (work, at_end) = self.count_on_another_core(reader, work, batch).await?;
             if !at_end {
                 self.commit(work, false).await?;
+                if self.catch_up.is_none() {
+                    // There is much to read after a pause, too.
+                    let target = reader.last_id().await?.unwrap_or(0);
+                    self.catch_up = Some(CatchUp::new(self.position.last_id, target));
+                }
                 return Ok(Progress::MoreWaiting);
             }
         }
@@ -335,15 +383,15 @@ impl Tailer {
         &mut self,
         reader: &LogReader,
         mut work: Work,
-        mut batch: RawLogs,
+        batch: RawLogs,
     ) -> Result<(Work, bool), TailError> {
-        let (began, mut rows) = (Instant::now(), 0);
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
         let (sender, mut read) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
         let (parser, mut parsed) = mpsc::channel::<Logs>(QUEUED_BATCHES);
-        let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
+        let (give_back, spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
         let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
+        let last_id = work.position.last_id;
         let parsing = spawn_blocking(move || {
             while let Some(batch) = read.blocking_recv() {
                 if parser.blocking_send(batch.parse()).is_err() {
@@ -364,37 +412,28 @@ impl Tailer {
             }
             Ok::<_, StoreError>(work)
         });
+        let mut feeding =
+            Feeding { tailer: self, sender, spares, began: Instant::now(), rows: 0, last_id, at_end: false };
+        let mut next = feeding.take(batch).await;
         let reached = loop {
-            let (at_end, last_id) = (batch.at_end, batch.last_id());
-            rows += batch.len() as u64;
-            // It is closed only when counting failed, which is told below.
-            let Ok(()) = sender.send(batch).await else { break Ok(at_end) };
-            let Some(last_id) = last_id.filter(|_| !at_end) else { break Ok(at_end) };
-            self.report(rows, last_id);
-            // Every round has its own time, and what it counted is shown after it.
-            if began.elapsed() >= COMMIT_EVERY || self.stop.is_cancelled() {
-                break Ok(false);
+            let Some(spare) = next else { break Ok(()) };
+            if let Err(error) = reader.batches_from(feeding.last_id, spare, &mut feeding).await {
+                break Err(error);
             }
-            match reader.from_id(last_id, self.batch_rows(), spares.try_recv().unwrap_or_default()).await {
-                Ok(next) => batch = next,
-                Err(error) => break Err(error),
-            }
+            next = feeding.next(COMMIT_EVERY);
         };
+        let Feeding { sender, at_end, .. } = feeding;
         drop(sender);
         parsing.await?;
         let work = counting.await??;
         match reached {
-            Ok(at_end) => Ok((work, at_end)),
+            Ok(()) => Ok((work, at_end)),
             Err(error) => {
                 // What was read before is not read again.
                 self.commit(work, false).await?;
                 Err(error.into())
             }
         }
-    }
-
-    fn batch_rows(&self) -> u32 {
-        if self.database.engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER }
     }
 
     async fn reader(&mut self) -> Result<LogReader, ReadError> {
@@ -501,8 +540,14 @@ impl Tailer {
                 let last = ids.last().copied();
                 let late: Vec<i64> = ids.into_iter().filter(|id| work.seen.is_missing(*id)).collect();
                 for ids in late.chunks(LATE_ROWS_PER_READ) {
-                    let rows = reader.with_ids(ids).await?;
-                    work.count_late(&rows);
+                    let mut left = ids.to_vec();
+                    while !left.is_empty() {
+                        let rows = reader.with_ids(&left).await?;
+                        work.count_late(&rows);
+                        // They come in order, so what a cut read left out stands behind its last one.
+                        let last = rows.last_id().filter(|_| rows.is_cut()).unwrap_or(i64::MAX);
+                        left.retain(|id| *id > last);
+                    }
                 }
                 match last {
                     Some(last) if full && last < range.1 => first = last + 1,
@@ -531,12 +576,12 @@ impl Tailer {
         if dirty || self.usage.is_none() {
             self.usage = Some(Arc::new(work.usage));
         }
-        self.publish(rows, dirty);
+        self.publish(rows, dirty, at_end);
         Ok(())
     }
 
-    fn publish(&mut self, rows: u64, dirty: bool) {
-        let Position { caught_up, history_from, last_id, .. } = self.position;
+    fn publish(&mut self, rows: u64, dirty: bool, at_end: bool) {
+        let Position { caught_up, history_from, kept_from, commits, last_id, .. } = self.position;
         if let Some(catch_up) = &mut self.catch_up {
             catch_up.rows += rows;
         }
@@ -546,13 +591,14 @@ impl Tailer {
             self.state.update_facts(|facts| {
                 if counts {
                     facts.usage.clone_from(&self.usage);
+                    facts.commit = commits;
                 }
                 if !names.is_empty() {
                     Arc::make_mut(&mut facts.channel_names).extend(names);
                 }
             });
         }
-        if caught_up && let Some(catch_up) = self.catch_up.take() {
+        if at_end && let Some(catch_up) = self.catch_up.take() {
             let seconds = catch_up.began.elapsed().as_secs_f64();
             tracing::info!(
                 rows = catch_up.rows,
@@ -565,6 +611,7 @@ impl Tailer {
             tail.rows_read += rows;
             tail.caught_up = caught_up;
             tail.history_from = history_from;
+            tail.known_from = history_from.max(kept_from);
             tail.last_id = last_id;
             if caught_up {
                 tail.progress = 1.0;

@@ -18,12 +18,20 @@ impl Tailer {
     /// Finds where to go on.
     pub(super) async fn reread(&mut self, reader: &LogReader, mut work: Work) -> Result<Work, TailError> {
         let lost = work.position.last_id;
-        let limit = u32::try_from(MIN_ROWS).unwrap_or(u32::MAX);
-        let rows = reader.newest_up_to(lost, limit).await?;
-        let known = rows
-            .records()
-            .map(|record| (record.id, record.fingerprint()))
-            .find(|(id, print)| work.seen.knows(*id, *print));
+        let (mut highest, mut left) = (lost, MIN_ROWS);
+        let known = loop {
+            let limit = u32::try_from(left).unwrap_or(u32::MAX);
+            let rows = reader.newest_up_to(highest, limit).await?;
+            let known = rows
+                .records()
+                .map(|record| (record.id, record.fingerprint()))
+                .find(|(id, print)| work.seen.knows(*id, *print));
+            left = left.saturating_sub(rows.len());
+            match rows.last_id() {
+                Some(lowest) if known.is_none() && rows.is_cut() && left > 0 => highest = lowest - 1,
+                _ => break known,
+            }
+        };
         let (last_id, anchor) = known.map_or((0, None), |(id, print)| (id, Some(print)));
         tracing::warn!(
             lost_id = lost,

@@ -74,6 +74,9 @@ impl Work {
         }
         let (chunk, forgotten) = self.seen.commit(self.now_ms);
         let blocks = self.history.take();
+        let since = now.saturating_sub(self.keep_seconds);
+        // HISTORY may be longer again after another start, and what was dropped does not come back.
+        self.position.kept_from = self.position.kept_from.max(since);
         self.position.commits += 1;
         self.position.forgotten = self.seen.forgotten();
         store.commit(
@@ -84,7 +87,7 @@ impl Work {
                 forgotten: &forgotten,
                 history: &blocks,
                 durable: self.position.caught_up,
-                keep: Keep { since: now.saturating_sub(self.keep_seconds), now },
+                keep: Keep { since, now },
             },
             labels,
         )?;

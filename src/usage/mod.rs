@@ -6,6 +6,8 @@
 //! Pure: no clock, no database.
 
 mod adding;
+mod changes;
+mod difference;
 pub mod histogram;
 mod key;
 mod leaf;
@@ -16,11 +18,15 @@ mod totals;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
+use hashbrown::hash_map::{Entry, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Class, LogRecord};
 use adding::Adding;
+use changes::Before;
+pub use changes::{Changes, Touched};
+pub use difference::Difference;
 use key::KeyRef;
 pub use key::{Key, OTHER};
 pub use leaf::{Family, Leaf};
@@ -115,17 +121,6 @@ pub struct Usage {
     changes: Changes,
 }
 
-/// What changed since the last commit: what the next one must write.
-#[derive(Debug, Clone, Default)]
-pub struct Changes {
-    /// Keys of touched series.
-    pub series: Vec<Arc<Key>>,
-    /// Names that joined the known models.
-    pub models: Vec<String>,
-    /// The label dimensions changed, so what is stored must go.
-    pub relabelled: bool,
-}
-
 impl Usage {
     /// Restores what a checkpoint holds.
     pub fn restore(
@@ -175,8 +170,7 @@ impl Usage {
 
     /// Marks everything as changed, because the label dimensions are others than those stored.
     pub fn touch_all(&mut self) {
-        self.changes.series = self.series.keys().cloned().collect();
-        self.changes.relabelled = true;
+        self.changes = Changes::of_all(self.series.keys());
     }
 
     /// Which state this is: later ones have higher numbers.
@@ -255,7 +249,7 @@ impl Usage {
             }
             Class::Unrelated => {}
         });
-        for channel_id in record.failovers() {
+        for channel_id in record.failovers(class) {
             key.channel_id = channel_id;
             self.add_to(&key, context, |series| series.add(Leaf::Plain(Family::Failovers), 1.0));
         }
@@ -280,7 +274,8 @@ impl Usage {
     fn model<'a>(&mut self, record: &'a LogRecord<'_>, class: &Class, context: &Context<'_>) -> &'a str {
         let model: &str = &record.model;
         let trusted = match class {
-            Class::FailedAttempt { .. } | Class::Refund { .. } => {
+            // Money that is settled later goes to the label that it would be given back from.
+            Class::FailedAttempt { .. } | Class::Refund { .. } | Class::Settlement { .. } => {
                 model.is_empty()
                     || self.known_models.contains(model)
                     || context.offered_models.contains(model)
@@ -303,10 +298,14 @@ impl Usage {
     /// Lets `work` add to the cells of `key`; a leaf that its family has no room for goes to the family's `_other`.
     fn add_to(&mut self, key: &KeyRef<'_>, context: &Context<'_>, work: impl FnOnce(&mut Adding<'_>)) {
         let mut fresh = Series::default();
-        let found = self.series.get_key_value_mut(key);
-        let (known, series) = match found {
-            Some((known, series)) => (Some(known), Arc::make_mut(series)),
-            None => (None, &mut fresh),
+        // Rows of the past change their series in place: a copy of each would be half as much memory again.
+        let keep = context.live && self.changes.keeps();
+        let (known, before, series) = match self.series.get_key_value_mut(key) {
+            Some((known, series)) => {
+                let before = Before::of(series, keep && series.touched != self.version);
+                (Some(known), before, Arc::make_mut(series))
+            }
+            None => (None, Before::New, &mut fresh),
         };
         let mut adding = Adding {
             series,
@@ -326,7 +325,7 @@ impl Usage {
             if !self.series.contains_key(&known) {
                 self.series.insert(Arc::clone(&known), Arc::new(fresh));
             }
-            self.changes.series.push(known);
+            self.changes.touch(known, before);
         }
         if !overflow.is_empty() {
             self.add_to_overflow(overflow, context);
@@ -335,7 +334,15 @@ impl Usage {
 
     fn add_to_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
         let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
-        let series = Arc::make_mut(self.series.entry(Arc::clone(&key)).or_default());
+        let keep = context.live && self.changes.keeps();
+        let (before, series) = match self.series.entry(Arc::clone(&key)) {
+            Entry::Occupied(entry) => {
+                let series = entry.into_mut();
+                (Before::of(series, keep && series.touched != self.version), series)
+            }
+            Entry::Vacant(entry) => (Before::New, entry.insert(Arc::default())),
+        };
+        let series = Arc::make_mut(series);
         for (leaf, addition) in additions {
             self.totals.overflow[leaf.family().index()] += 1;
             if context.live && !series.has(leaf) {
@@ -346,7 +353,7 @@ impl Usage {
         }
         if series.touched != self.version {
             series.touched = self.version;
-            self.changes.series.push(key);
+            self.changes.touch(key, before);
         }
     }
 
@@ -360,10 +367,12 @@ impl Usage {
         let mut released = 0;
         for (key, series) in &mut self.series {
             if series.holds_since(seen) {
+                let first = series.touched != self.version;
+                let before = Before::of(series, first && self.changes.keeps());
                 let series = Arc::make_mut(series);
-                if series.touched != self.version {
+                if first {
                     series.touched = self.version;
-                    self.changes.series.push(Arc::clone(key));
+                    self.changes.touch(Arc::clone(key), before);
                 }
                 released += series.release(seen);
             }

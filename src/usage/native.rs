@@ -32,7 +32,7 @@ impl Native {
     #[inline]
     pub fn add(&mut self, index: i32, times: u64) {
         let index = index.clamp(-FARTHEST, FARTHEST);
-        if self.counts.is_empty() || !(self.first..self.end()).contains(&index) {
+        if !self.holds(index) {
             self.make_room(index);
         }
         let count = &mut self.counts[distance(self.first, index)];
@@ -44,6 +44,35 @@ impl Native {
             let upper = self.carried.entry(index).or_default();
             *upper = upper.saturating_add(sum >> 32);
         }
+    }
+
+    /// Has bucket `index` hold `count`.
+    pub(super) fn set(&mut self, index: i32, count: u64) {
+        let index = index.clamp(-FARTHEST, FARTHEST);
+        if self.holds(index) {
+            self.counts[distance(self.first, index)] = 0;
+            self.carried.remove(&index);
+        }
+        self.add(index, count);
+    }
+
+    /// The count of bucket `index`.
+    fn get(&self, index: i32) -> u64 {
+        if !self.holds(index) {
+            return 0;
+        }
+        let upper = self.carried.get(&index).copied().unwrap_or(0);
+        upper << 32 | u64::from(self.counts[distance(self.first, index)])
+    }
+
+    /// Index and count of each bucket that holds another count than in `before`, which held no more.
+    pub(super) fn differing_from(&self, before: &Self) -> impl Iterator<Item = (i32, u64)> {
+        self.iter().filter(|(index, count)| before.get(*index) != *count)
+    }
+
+    #[inline]
+    fn holds(&self, index: i32) -> bool {
+        !self.counts.is_empty() && (self.first..self.end()).contains(&index)
     }
 
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "indices are clamped")]
@@ -93,7 +122,7 @@ impl From<Vec<(i32, u64)>> for Native {
     }
 }
 
-// By hand, because every touched histogram is written with every commit, and a list of pairs need not be made for that.
+// By hand, because a catch-up writes every touched histogram with every commit, and a list of pairs need not be made for that.
 impl Serialize for Native {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut pairs = serializer.serialize_seq(Some(self.iter().count()))?;

@@ -48,8 +48,8 @@ pub struct Cell<'a> {
 
 /// A cell that is shown as 0.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-struct Held {
-    leaf: Leaf,
+pub(super) struct Held {
+    pub(super) leaf: Leaf,
     /// The version of [`super::Usage`] that showed it first; counts from 0 in every process.
     #[serde(skip)]
     born: u64,
@@ -57,7 +57,7 @@ struct Held {
 
 /// What a cell counts that few label sets have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Rare {
+pub(super) enum Rare {
     Number(f64),
     Histogram(Box<Histogram>),
 }
@@ -66,13 +66,13 @@ enum Rare {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
     /// Which of `numbers` are cells, a bit each; the others are 0.
-    present: u32,
-    numbers: [f64; NUMBERS],
-    timings: [Option<Box<Histogram>>; TIMINGS],
+    pub(super) present: u32,
+    pub(super) numbers: [f64; NUMBERS],
+    pub(super) timings: [Option<Box<Histogram>>; TIMINGS],
     /// Errors and what families could not hold, ordered by leaf.
-    rare: Vec<(Leaf, Rare)>,
+    pub(super) rare: Vec<(Leaf, Rare)>,
     /// Ordered by leaf.
-    held: Vec<Held>,
+    pub(super) held: Vec<Held>,
     /// The version of [`super::Usage`] that changed it last.
     #[serde(skip)]
     pub(super) touched: u64,
@@ -143,7 +143,7 @@ impl Series {
         }
     }
 
-    fn find_rare(&self, leaf: Leaf) -> Result<usize, usize> {
+    pub(super) fn find_rare(&self, leaf: Leaf) -> Result<usize, usize> {
         self.rare.binary_search_by_key(&leaf, |(found, _)| *found)
     }
 
@@ -214,7 +214,7 @@ impl Series {
     }
 
     /// The rare cell of `leaf`, made if it is missing.
-    fn rare(&mut self, leaf: Leaf) -> &mut Rare {
+    pub(super) fn rare(&mut self, leaf: Leaf) -> &mut Rare {
         let at = self.find_rare(leaf).unwrap_or_else(|at| {
             let counter = leaf.family().bounds().is_empty();
             let none = if counter { Rare::Number(0.0) } else { Rare::Histogram(Box::default()) };

@@ -142,6 +142,37 @@ fn a_clone_in_work_does_not_change_what_others_see() {
 }
 
 #[test]
+fn what_a_series_was_at_the_last_commit_is_kept_while_rows_come_in_live() {
+    let (rules, offered) = (rules(100), std::collections::HashSet::new());
+    let was = |usage: &Usage| -> Vec<Option<f64>> {
+        let requests = Leaf::Requests(Outcome::Success, false);
+        let number = |touched: &Touched| match touched.before.as_ref()?.get(requests)?.value {
+            Value::Number(number) => Some(number),
+            Value::Histogram(_) => None,
+        };
+        usage.changes().series.iter().map(number).collect()
+    };
+    let mut usage = Usage::default().successor();
+    usage.observe(&request(1, 1, "gpt"), &context(&rules, &offered, false));
+    assert_eq!((was(&usage), usage.changes().in_full), (vec![None], false), "a new one was nothing");
+    usage.committed();
+    for id in 2..5 {
+        usage.observe(&request(id, 1, "gpt"), &context(&rules, &offered, true));
+    }
+    assert_eq!((was(&usage), usage.changes().in_full), (vec![Some(1.0)], false));
+    usage.committed();
+    usage.observe(&request(5, 1, "gpt"), &context(&rules, &offered, true));
+    assert_eq!(was(&usage), [Some(4.0)]);
+    usage.observe(&request(6, 2, "gpt"), &context(&rules, &offered, true));
+    assert_eq!((was(&usage), usage.changes().in_full), (vec![Some(4.0), None], false));
+    usage.committed();
+    // In a catch-up there would be a copy of each.
+    usage.observe(&request(7, 1, "gpt"), &context(&rules, &offered, true));
+    usage.observe(&request(8, 2, "gpt"), &context(&rules, &offered, false));
+    assert_eq!((was(&usage), usage.changes().in_full), (vec![None, None], true));
+}
+
+#[test]
 fn a_restored_usage_counts_on() {
     let (rules, offered) = (rules(2), std::collections::HashSet::new());
     let context = context(&rules, &offered, true);

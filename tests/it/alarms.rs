@@ -268,6 +268,82 @@ async fn burning_money_reaches_a_webhook_within_half_a_minute() {
     assert_eq!(breaking.count(), 2, "it breaks once, and is over once");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_larger_alert_says_as_well_is_held_back_and_nothing_else() {
+    let ((_webhook, address), folder) = (Webhook::listen().await, Folder::new());
+    let alertmanager = Alertmanager::start(&alertmanager_config(address, &password_file(&folder.path())));
+    let alert = |name: &str, labels: &[(&str, &str)]| {
+        let mut all = serde_json::Map::from_iter([("alertname".to_owned(), name.into())]);
+        all.extend(labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
+        serde_json::json!({ "labels": all, "annotations": {"summary": "x"} })
+    };
+    let breaking =
+        [("limit", "a"), ("channel_id", "3"), ("action", "disable_channel"), ("severity", "critical")];
+    let (three, four, other) = (
+        [("limit", "a"), ("channel_id", "3")],
+        [("limit", "a"), ("channel_id", "4")],
+        [("limit", "b"), ("channel_id", "3")],
+    );
+    let smaller = [
+        "NewApiChannelErrorRate",
+        "NewApiChannelLatency",
+        "NewApiChannelTimeToFirstToken",
+        "NewApiSlowRequestShare",
+    ];
+    let mut alerts = vec![
+        (alert("NewApiLimitExceeded", &breaking), false),
+        (alert("NewApiLimitWarning", &three), true),
+        (alert("NewApiLimitProjected", &three), true),
+        (alert("NewApiLimitWarning", &four), false),
+        (alert("NewApiLimitProjected", &other), false),
+        (alert("NewApiChannelFailing", &[("channel_id", "5")]), false),
+        (alert("NewApiCostSpike", &[("channel_id", "5")]), false),
+        (alert("NewApiDatabaseDown", &[("severity", "critical")]), false),
+        (alert("NewApiTrafficSilent", &[("severity", "critical")]), true),
+        (alert("TokenMonitorTailLagging", &[("severity", "critical")]), true),
+        (alert("NewApiModelWithoutChannel", &[("model", "m"), ("group", "g")]), false),
+        (alert("MyOwnRule", &[("severity", "warning")]), false),
+    ];
+    for name in smaller {
+        alerts.push((alert(name, &[("channel_id", "5")]), true));
+        alerts.push((alert(name, &[("channel_id", "6")]), false));
+    }
+    let sorted = |mut labels: Vec<String>| {
+        labels.sort();
+        labels
+    };
+    let held = async || {
+        let all = alertmanager.alerts().await;
+        let held = all.as_array().expect("a list").iter();
+        let held = held.filter(|alert| alert["status"]["inhibitedBy"] != serde_json::json!([]));
+        sorted(held.map(|alert| key(&alert["labels"])).collect())
+    };
+    let send = async |alerts: &[(Value, bool)]| {
+        alertmanager.post_alerts(&alerts.iter().map(|(alert, _)| alert.clone()).collect()).await;
+        let wanted = alerts.iter().filter(|(_, held)| *held);
+        let wanted = sorted(wanted.map(|(alert, _)| key(&alert["labels"])).collect());
+        eventually("the rest is held back", async || held().await == wanted).await;
+    };
+    send(&alerts).await;
+    // Without the monitor nothing else is known, but what breaks a circuit and what is not ours goes on.
+    alerts.push((alert("TokenMonitorDown", &[("severity", "critical")]), false));
+    for (alert, held) in &mut alerts {
+        let labels = &alert["labels"];
+        let ours = labels["alertname"]
+            .as_str()
+            .is_some_and(|name| name != "MyOwnRule" && name != "TokenMonitorDown");
+        *held = ours && labels["action"] != "disable_channel";
+    }
+    send(&alerts).await;
+}
+
+/// Labels as something to compare.
+fn key(labels: &Value) -> String {
+    let labels: std::collections::BTreeMap<String, String> =
+        serde_json::from_value(labels.clone()).expect("labels");
+    format!("{labels:?}")
+}
+
 /// Wants exactly the labels of this limit and these.
 fn assert_labels(alert: &Value, more: &[(&str, &str)]) {
     let channel = CHANNEL.to_string();

@@ -409,6 +409,42 @@ fn only_tests_unwrap() {
     nothing(&unwraps.map(|source| format!("{} unwraps", source.module)).collect::<Vec<_>>());
 }
 
+/// Time tells how much of a secret was right where it is compared sign by sign.
+#[test]
+fn secrets_are_compared_by_digests_in_constant_time() {
+    let sources = Source::all();
+    let of = |module: &str| sources.iter().find(|source| source.module == module).expect(module);
+    let secret = &of("secret").code;
+    for needed in ["Sha256::digest", "ct_eq"] {
+        assert!(secret.contains(needed), "secrets are compared without {needed}");
+    }
+    let mut wrong = Vec::new();
+    for trait_name in ["PartialEq", "Eq", "PartialOrd", "Ord", "Hash", "Deref", "AsRef", "Borrow"] {
+        let words = secret.split(|c: char| !c.is_alphanumeric());
+        if words.into_iter().any(|word| word == trait_name) {
+            wrong.push(format!("Secret has {trait_name}, by which it can be compared"));
+        }
+    }
+    // Those who check what somebody offers do not see the secrets at all.
+    for module in ["http/auth", "http/webhook", "http/mod"] {
+        let source = sources
+            .iter()
+            .find(|source| source.module == module || format!("{}/mod", source.module) == module);
+        if source.expect(module).code.contains("expose(") {
+            wrong.push(format!("{module} looks at a secret itself"));
+        }
+    }
+    assert!(of("http/auth").code.contains(".matches("), "http/auth compares otherwise");
+    for source in &sources {
+        for statement in source.code.split([';', '{', '}']).filter(|text| text.contains(".expose()")) {
+            if ["==", "!=", ".eq(", ".ne(", ".cmp(", "matches!("].iter().any(|how| statement.contains(how)) {
+                wrong.push(format!("{} compares a secret: {}", source.module, statement.trim()));
+            }
+        }
+    }
+    nothing(&wrong);
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_is_short() {
     let mut wrong = Vec::new();

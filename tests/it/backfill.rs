@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use token_monitor::config::Flags;
+
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine, Prometheus};
-use crate::support::{Folder, Monitor, command, eventually, flags, now};
+use crate::support::{Folder, Monitor, Process, command, eventually, flags, free_address, now};
 
 /// An opening quote, a backslash and a line break: what a label must escape.
 const ODD: &str = "we\"ird\\n \\ mo\ndel";
@@ -213,10 +215,10 @@ async fn a_history_that_cannot_be_written_leaves_no_file_behind() {
     let run = |to: &std::path::Path| {
         command(&flags).args(["backfill", "--output"]).arg(to).output().expect("it runs")
     };
-    let output = run(&file);
-    let said = String::from_utf8_lossy(&output.stderr);
+    let mut elsewhere = flags.clone();
+    elsewhere.database_url = Some(format!("sqlite://{}", folder.path().join("none.db").display()));
+    let output = command(&elsewhere).args(["backfill", "--output"]).arg(&file).output().expect("it runs");
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("the log has no rows within HISTORY"), "{said}");
     assert_eq!(std::fs::read_to_string(&file).expect("the older one"), "an older one");
 
     let nowhere = folder.path().join("nowhere/history.om");
@@ -226,6 +228,85 @@ async fn a_history_that_cannot_be_written_leaves_no_file_behind() {
     assert!(said.contains("nowhere/history.om") && said.contains("cannot be written"), "{said}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").flatten().collect();
     assert!(left.iter().all(|file| !file.file_name().to_string_lossy().ends_with(".partial")), "{left:?}");
+}
+
+/// A gateway that nobody has used yet.
+#[tokio::test]
+async fn a_log_without_rows_has_a_history_without_samples() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    let file = folder.path().join("history.om");
+    let mut command = command(&flags(&database.url, &folder.path()));
+    let output = command.args(["backfill", "--output"]).arg(&file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains("the log has no rows within HISTORY"), "{said}");
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert!(text.ends_with("# EOF\n") && text.lines().all(|line| line.starts_with('#')), "{text}");
+    let blocks = folder.path().join("blocks");
+    let loaded = std::process::Command::new("promtool")
+        .args(["tsdb", "create-blocks-from", "openmetrics"])
+        .args([&file, &blocks])
+        .output()
+        .expect("promtool runs");
+    assert!(loaded.status.success(), "{loaded:?}");
+}
+
+/// At a first start the database may come up later than everything else, or its address be wrong.
+#[tokio::test]
+async fn a_database_that_comes_late_is_waited_for_and_one_that_does_not_is_a_failure() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    database.insert_logs(&history(now())).await;
+    let ready = database.url.trim_start_matches("sqlite://").to_owned();
+    let late = folder.path().join("late.db");
+    let flags = flags(&format!("sqlite://{}", late.display()), &folder.path());
+    let file = folder.path().join("history.om");
+    let run = |wait: &str| {
+        let mut command = command(&flags);
+        command.args(["backfill", "--wait", wait, "--output"]).arg(&file);
+        command
+    };
+
+    let output = run("1s").output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("waiting for new-api's database") && !file.exists(), "{said}");
+
+    let mut process = Process::run(free_address(), run("50s"));
+    eventually("it waits", async || process.printed().contains("waiting for new-api's database")).await;
+    for end in ["", "-wal", "-shm"] {
+        let from = format!("{ready}{end}");
+        if std::path::Path::new(&from).exists() {
+            std::fs::copy(&from, format!("{}{end}", late.display())).expect("copying");
+        }
+    }
+    assert_eq!(process.exit_code().await, 0, "{}", process.printed());
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert!(text.contains("\nnewapi_requests_total{"), "{text:.200}");
+}
+
+/// Its samples must be of the rows that the monitor counts, so it must know from where that counts.
+#[tokio::test]
+async fn a_monitor_that_has_not_begun_is_waited_for() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    database.insert_logs(&history(now())).await;
+    let mut flags = flags(&database.url, &folder.path());
+    // It has made its file, and could not read the log.
+    let away = Flags { database_url: Some("sqlite:///nowhere/one-api.db".to_owned()), ..flags.clone() };
+    let monitor = Monitor::start(&away).await;
+    monitor.stop().await;
+    flags.history = Some("12h".to_owned());
+    let file = folder.path().join("history.om");
+    let mut backfill = command(&Flags { history: Some("3d".to_owned()), ..flags.clone() });
+    backfill.args(["backfill", "--wait", "50s", "--output"]).arg(&file);
+    let mut process = Process::run(free_address(), backfill);
+    eventually("it waits", async || process.printed().contains("waiting for the monitor")).await;
+    let monitor = Monitor::ready(&flags).await;
+    assert_eq!(process.exit_code().await, 0, "{}", process.printed());
+    monitor.stop().await;
+    let text = std::fs::read_to_string(&file).expect("the file");
+    let times = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit(' ').next());
+    let first: i64 = times.filter_map(|at| at.parse().ok()).min().expect("samples");
+    assert!(first > now() - 13 * 3600, "it begins where the monitor begins, not at {first}");
 }
 
 /// Its first lines are read by people and tools.

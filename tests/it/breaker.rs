@@ -1,19 +1,23 @@
 //! The circuit breaker against new-api's admin API of each generation, in good order and with all that can go wrong.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use token_monitor::breaker::act::{Failure, Kind, Outcome, Refusal};
 use token_monitor::breaker::{Breaker, Gateway};
 use token_monitor::clock::Clock;
 use token_monitor::config::{Config, Flags, Settings};
 use token_monitor::demo::world::{ADMIN_TOKEN, USER_TOKEN};
-use token_monitor::limits::Restore;
+use token_monitor::limits::{
+    Action, ChannelScope, Limit, Measure, ModelScope, Period, Restore, Severity, Standing, Window,
+};
 use token_monitor::newapi::dsn::Dsn;
 use token_monitor::newapi::{Database, Directory};
 use token_monitor::refresh::Refresher;
-use token_monitor::state::State;
+use token_monitor::state::{LimitsStatus, State};
 use token_monitor::store::{ActRecord, ActState, Hold, Store, TripRequest};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +61,19 @@ impl Story {
     }
 
     async fn with(style: Style, change: impl FnOnce(&mut Flags)) -> Self {
-        let (gateway, folder) = (FakeAdmin::start(style).await, Folder::new());
+        Self::on(FakeAdmin::start(style).await, Folder::new(), change).await
+    }
+
+    /// The same after another start with another configuration, a minute later.
+    async fn restarted(self, change: impl FnOnce(&mut Flags)) -> Self {
+        let later = self.now() + SignedDuration::from_secs(60);
+        let (gateway, folder) = self.end().await;
+        let story = Self::on(gateway, folder, change).await;
+        story.clock.set(later);
+        story
+    }
+
+    async fn on(gateway: FakeAdmin, folder: Folder, change: impl FnOnce(&mut Flags)) -> Self {
         let mut flags = breaker_flags(&gateway, &folder);
         change(&mut flags);
         let config = Settings::from_flags(&flags).and_then(|settings| Config::resolve(&settings));
@@ -165,6 +181,7 @@ fn request(incident: i64, channel: i64, now: Timestamp) -> TripRequest {
         restore: Restore::Never,
         limit: None,
         at: now,
+        process_began: now,
     }
 }
 
@@ -206,7 +223,7 @@ async fn an_alert_disables_a_channel_within_a_second_on_every_generation_and_a_p
         assert_eq!((reset.act.outcome, story.gateway.status(2)), (Outcome::Done, 1), "{style:?}");
         assert_eq!(story.record(act).hold, Some(Hold::Operator));
         let reset = story.operator(Kind::Restore, 2).await;
-        assert_eq!(reset.act.outcome, Outcome::AlreadySo { status: 1 });
+        assert_eq!(reset.act.outcome, Outcome::already(1));
         story.gateway.by_hand(5, 2);
         assert_eq!(refused(&story.operator(Kind::Restore, 5).await), Refusal::NotOurs);
         story.end().await;
@@ -229,6 +246,7 @@ async fn fault_30_what_is_too_old_over_no_channel_unknown_or_protected_is_refuse
         ),
         (TripRequest { channel: Err("12;DROP".into()), ..story.request(3, 2) }, no_channel("12;DROP")),
         (TripRequest { channel: Err(String::new()), ..story.request(4, 2) }, no_channel("")),
+        (TripRequest { channel: Err("_other".into()), ..story.request(10, 2) }, Refusal::Rest),
         (story.request(5, -1), no_channel("-1")),
         (story.request(6, 4711), Refusal::UnknownChannel),
         (story.request(7, 5), Refusal::Protected),
@@ -296,9 +314,15 @@ async fn fault_31_of_forty_channels_at_once_few_are_disabled_and_never_the_last_
     assert_eq!(done, 3);
     assert_eq!(story.gateway.number(disabled), before.1 + 3);
     assert_eq!(story.gateway.number(served), before.0, "a model is served by nobody");
-    // An hour later there is room again.
+    // An hour later there is room again, though not for the last of a model.
     story.pass(3601);
-    assert_eq!(story.trip(story.request(50, ALONE)).await.act.outcome.as_str(), "refused");
+    let alone = story.trip(story.request(50, ALONE)).await;
+    assert!(matches!(refused(&alone), Refusal::LastOf { .. }), "{alone:?}");
+    let spare = "SELECT min(id) FROM channels WHERE status = 1 AND id NOT IN (SELECT channel_id FROM abilities a \
+                 WHERE a.enabled AND 1 = (SELECT count(*) FROM abilities b JOIN channels c ON c.id = b.channel_id \
+                 WHERE b.enabled AND c.status = 1 AND b.model = a.model AND b.`group` = a.`group`))";
+    let spare = story.gateway.number(spare);
+    assert_eq!(story.trip(story.request(51, spare)).await.act.outcome, Outcome::Done);
     story.end().await;
 }
 
@@ -358,6 +382,32 @@ async fn fault_32_reading_back_decides_whatever_new_api_answers() {
             let (_, folder) = story.end().await;
             no_secret_in(&folder.path());
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_32_a_put_that_is_refused_as_a_wrong_parameter_is_asked_by_the_other_route_once() {
+    // As rc.16 and later answer a PUT with a status.
+    let unknown = r#"{"message":"无效的参数","success":false}"#;
+    for (fault, puts) in [(Fault::Answer(200, unknown), 2), (Fault::DoneAnd(200, unknown), 1)] {
+        let story = Story::begin(Style::Old).await;
+        // It is known by then that channels are switched by PUT here.
+        story.trip(story.request(100, 5)).await;
+        let before = story.gateway.written().len();
+        story.gateway.writes([fault.clone()]);
+        let act = story.ask(&[story.request(1, 2)])[0];
+        eventually("it has ended", async || {
+            story.pass(1);
+            story.record(act).state == ActState::Done
+        })
+        .await;
+        assert_eq!((story.record(act).act.outcome, story.gateway.status(2)), (Outcome::Done, 2), "{fault:?}");
+        let lines = story.gateway.written()[before..].to_vec();
+        let of = |route: &str| lines.iter().filter(|line| line.starts_with(route)).count();
+        // The other route is not there, so this one is tried again, if it had no effect.
+        assert_eq!((of("PUT /api/channel/ "), of("POST /api/channel/2/status")), (puts, 1), "{lines:?}");
+        assert_eq!(story.steps(act).iter().filter(|step| *step == "intent").count(), puts, "{fault:?}");
+        story.end().await;
     }
 }
 
@@ -504,7 +554,7 @@ async fn fault_35_a_dry_run_writes_nothing_and_says_what_it_would_do() {
         );
         assert_eq!(story.operator(Kind::Trip, 5).await.act.outcome, Outcome::WouldDo);
         let reset = story.operator(Kind::Restore, 5).await;
-        assert_eq!(reset.act.outcome, Outcome::AlreadySo { status: 1 });
+        assert_eq!(reset.act.outcome, Outcome::already(1));
         assert_eq!(story.gateway.asked(), Vec::<String>::new(), "{style:?}");
         assert_eq!((story.gateway.status(2), story.record(record.act.id).hold), (1, None));
         story.end().await;
@@ -544,13 +594,118 @@ async fn fault_36_whatever_the_clock_does_a_channel_is_enabled_once_and_not_befo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fault_36_a_window_of_twenty_five_hours_resets_once_and_when_it_ends() {
+    let zone = TimeZone::get("Europe/Berlin").expect("a zone");
+    let story = Story::begin(Style::New).await;
+    let limit = Limit {
+        name: "daily".to_owned(),
+        channel: ChannelScope::One(2),
+        model: ModelScope::Together,
+        measure: Measure::Requests,
+        max: 10.0,
+        window: Window::Calendar(Period::Day),
+        warn_at: None,
+        severity: Severity::Critical,
+        action: Action::DisableChannel,
+        restore: Restore::WindowReset,
+    };
+    // Where the limit stands: over it until midnight, unused from then on.
+    let show = |now: Timestamp, used: f64| {
+        let span = Period::Day.span(&zone, now.as_second());
+        let standing = Standing {
+            limit: 0,
+            channel_id: Some(2),
+            model: None,
+            overflow: false,
+            used,
+            max: 10.0,
+            ratio: used / 10.0,
+            resets_at: Some(span.end),
+            exhausted_at: None,
+        };
+        story.state.show_limits(Arc::new(LimitsStatus {
+            limits: vec![limit.clone()],
+            standings: Some(vec![standing]),
+            looked: true,
+            ..LimitsStatus::default()
+        }));
+    };
+    // On the last Sunday of October a day has 25 hours: from 22:00 to 23:00 UTC of the next day.
+    let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let tripped = at("2026-10-25T10:00:00Z");
+    story.clock.set(tripped);
+    show(tripped, 12.0);
+    let request =
+        TripRequest { restore: Restore::WindowReset, limit: Some("daily".to_owned()), ..story.request(1, 2) };
+    let act = story.trip(request).await.act.id;
+    let midnight = at("2026-10-25T23:00:00Z");
+    assert_eq!(story.record(act).act.restore_at, Some(midnight));
+    let pass_to = async |now: Timestamp, used: f64| {
+        story.clock.set(now);
+        show(now, used);
+        story.follow(true);
+        story.looks().await;
+    };
+    // Twenty-four hours after the midnight before it is still the same day; and clocks that jump change nothing.
+    for (now, used) in
+        [("2026-10-25T22:00:30Z", 12.0), ("2026-10-24T10:00:00Z", 12.0), ("2026-10-25T22:59:50Z", 12.0)]
+    {
+        pass_to(at(now), used).await;
+        assert_eq!(story.gateway.status(2), 2, "{now}");
+    }
+    pass_to(midnight + SignedDuration::from_secs(1), 0.0).await;
+    eventually("it is enabled", async || story.gateway.status(2) == 1).await;
+    eventually("it is written down", async || story.record(act).hold == Some(Hold::Restored)).await;
+    // A person disables it; no later midnight, and no clock that is set back over this one, enables it once more.
+    story.gateway.by_hand(2, 2);
+    for now in [tripped, midnight, at("2026-10-26T23:00:01Z"), at("2026-03-29T01:00:01Z")] {
+        pass_to(now, 0.0).await;
+        assert_eq!(story.gateway.status(2), 2, "{now}");
+    }
+    assert_eq!(story.store.restores_of(act).expect("tries").len(), 1);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lasting_alert_is_heard_once_more_after_what_was_wrong_here_was_mended() {
+    let denied = r#"{"code":"AUTH_INSUFFICIENT_PRIVILEGE","message":"x","success":false}"#;
+    let mut story = Story::with(Style::New, |flags| flags.breaker_protect = Some("5".to_owned())).await;
+    story.gateway.always(Fault::Answer(401, denied));
+    let failed = story.trip(story.request(1, 2)).await.act.id;
+    let protected = story.trip(story.request(2, 5)).await.act.id;
+    assert!(matches!(story.record(failed).act.outcome, Outcome::Failed { why: Failure::Denied { .. } }));
+    // As long as the program runs nothing is mended: that takes another configuration.
+    let began = story.now();
+    story.pass(600);
+    let ask = |story: &Story, began| {
+        let again =
+            |incident, channel| TripRequest { process_began: began, ..story.request(incident, channel) };
+        story.ask(&[again(1, 2), again(2, 5)])
+    };
+    assert_eq!(ask(&story, began), [failed, protected]);
+    story.looks().await;
+    assert_eq!(story.steps(failed).iter().filter(|step| *step == "result").count(), 1);
+    story.gateway.heal();
+    story = story.restarted(|flags| flags.breaker_protect = None).await;
+    let began = story.now();
+    story.pass(60);
+    assert_eq!(ask(&story, began), [failed, protected]);
+    for (act, channel) in [(failed, 2), (protected, 5)] {
+        eventually("it is done", async || story.record(act).act.outcome == Outcome::Done).await;
+        assert_eq!(story.gateway.status(channel), 2);
+    }
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_channel_that_two_alerts_hold_is_enabled_when_neither_does() {
     let story = Story::begin(Style::New).await;
     let short = Restore::parse("1h").expect("a length");
     let long = Restore::parse("3h").expect("a length");
     let first = story.trip(TripRequest { restore: short, ..story.request(1, 2) }).await;
     let second = story.trip(TripRequest { restore: long, ..story.request(2, 2) }).await;
-    assert_eq!(second.act.outcome, Outcome::AlreadySo { status: 2 });
+    let ours = Outcome::AlreadySo { status: 2, by: Some(first.act.id), held: true };
+    assert_eq!(second.act.outcome, ours);
     assert_eq!(second.hold, Some(Hold::Open));
     story.pass(3700);
     story.looks().await;
@@ -565,7 +720,7 @@ async fn a_channel_that_two_alerts_hold_is_enabled_when_neither_does() {
     // What somebody else disabled is theirs.
     story.gateway.by_hand(5, 2);
     let theirs = story.trip(TripRequest { restore: Restore::WindowReset, ..story.request(3, 5) }).await;
-    assert_eq!((theirs.act.outcome, theirs.hold), (Outcome::AlreadySo { status: 2 }, None));
+    assert_eq!((theirs.act.outcome, theirs.hold), (Outcome::already(2), None));
     story.end().await;
 }
 
@@ -586,7 +741,7 @@ async fn without_the_database_the_guard_of_the_last_channel_is_not_skipped() {
     })
     .await;
     let outcome = story.record(act).act.outcome;
-    assert!(matches!(outcome, Outcome::Failed { why: Failure::Unreachable { .. } }), "{outcome:?}");
+    assert_eq!(outcome, Outcome::Failed { why: Failure::NoDatabase });
     assert_eq!(story.gateway.written(), Vec::<String>::new());
     story.end().await;
 }
@@ -639,7 +794,9 @@ async fn a_channel_that_still_answers_after_it_was_disabled_is_told_of_and_one_t
         created_at: tripped + 170,
         ..LogRow::default()
     };
-    let rows = [row(2, 1), row(2, 2), row(2, 0), row(5, 100), row(5, 120), row(5, 150)];
+    // Two that began while other nodes had not heard of it are told with the others.
+    let early = |seconds| LogRow { created_at: tripped + seconds, ..row(2, 1) };
+    let rows = [early(20), early(40), row(2, 1), row(2, 2), row(2, 0), row(5, 100), row(5, 120), row(5, 150)];
     gateway.sql(&LogRow::insert(&rows, Engine::Sqlite, Version::V1_0_0Rc24));
     clock.set(clock.now() + SignedDuration::from_secs(200));
     eventually("it is told", async || ledger(&folder, acts[0]).contains(&"busy".to_owned())).await;
@@ -647,6 +804,15 @@ async fn a_channel_that_still_answers_after_it_was_disabled_is_told_of_and_one_t
     eventually("it is quiet", async || ledger(&folder, acts[1]).contains(&"quiet".to_owned())).await;
     let busy = ledger(&folder, acts[0]).iter().filter(|step| *step == "busy").count();
     assert_eq!((busy, ledger(&folder, acts[1]).contains(&"busy".to_owned())), (1, false));
+    let path = folder.path().join("monitor.db");
+    let connection = rusqlite::Connection::open(path).expect("monitor.db");
+    let facts: String = connection
+        .query_row("SELECT facts FROM notices WHERE kind = 'still_busy'", [], |row| row.get(0))
+        .expect("a notice");
+    let facts: serde_json::Value = serde_json::from_str(&facts).expect("JSON");
+    assert_eq!((&facts["requests"], &facts["at_least"]), (&5.into(), &false.into()), "{facts}");
+    let seconds = facts["seconds"].as_i64().expect("seconds");
+    assert!((199..=230).contains(&seconds), "since it was disabled: {facts}");
     monitor.stop().await;
 }
 

@@ -2,11 +2,14 @@
 //! runs them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use token_monitor::config::Flags;
 
-use crate::support::command;
+use crate::support::{Folder, command};
 
 const COMPOSE: &str = include_str!("../../docker-compose.remote.yml");
 const DOCKERFILE: &str = include_str!("../../Dockerfile");
@@ -139,6 +142,15 @@ fn every_image_is_pinned() {
     assert_eq!(seen, 8);
     let plugin = COMPOSE.split("yesoreyeram-infinity-datasource@").nth(1).expect("the plugin with a version");
     assert!(plugin.starts_with(|c: char| c.is_ascii_digit()));
+    let plugin = plugin.lines().next().unwrap_or_default();
+    let stack = include_str!("../../scripts/stack");
+    assert!(
+        stack.contains(&format!("yesoreyeram-infinity-datasource@{plugin} ")),
+        "scripts/stack has another one"
+    );
+    // What is pinned must not be replaced behind our back.
+    assert!(COMPOSE.contains("GF_PLUGINS_PREINSTALL_AUTO_UPDATE: \"false\""));
+    assert!(stack.contains("GF_PLUGINS_PREINSTALL_AUTO_UPDATE=false"));
     let ours = format!("image: token-monitor:{}\n", env!("CARGO_PKG_VERSION"));
     assert!(COMPOSE.contains(&ours), "the image is not of this version");
     let toolchain = include_str!("../../rust-toolchain.toml");
@@ -197,7 +209,7 @@ fn every_service_is_confined_and_watched() {
 }
 
 #[test]
-fn services_start_by_health_and_history_is_never_in_the_way() {
+fn services_start_by_health() {
     let services = services();
     for (name, lines) in &services {
         for line in lines.iter().filter(|line| line.contains("condition:")) {
@@ -207,9 +219,116 @@ fn services_start_by_health_and_history_is_never_in_the_way() {
             assert_eq!(condition, expected, "{name} waits for {needed}");
         }
     }
-    for name in ["backfill", "history-load"] {
-        assert!(services[name].contains(&"        exit 0"), "{name} would keep Prometheus from starting");
+}
+
+/// The two services that give Prometheus a past, as their scripts stand in the compose file, with programs that do what they
+/// are told in place of the real ones.
+struct FirstStart {
+    folder: Folder,
+}
+
+impl FirstStart {
+    fn new() -> Self {
+        let start = Self { folder: Folder::new() };
+        for name in ["bin", "history", "prometheus"] {
+            std::fs::create_dir(start.path(name)).expect("a folder");
+        }
+        start
     }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What a program does from now on; it says that it was called.
+    fn program(&self, name: &str, does: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = self.path("bin").join(name);
+        std::fs::write(&file, format!("#!/bin/sh\necho \"called: {name} $*\"\n{does}\n")).expect("a program");
+        std::fs::set_permissions(&file, Permissions::from_mode(0o755)).expect("a mode");
+    }
+
+    /// Exit code and words of a service.
+    fn run(&self, service: &str) -> (Option<i32>, String) {
+        let lines = &services()[service];
+        let script = lines.iter().skip_while(|line| line.trim() != "- |").skip(1);
+        let script = script.take_while(|line| line.is_empty() || line.starts_with("        "));
+        let script: Vec<&str> = script.map(|line| line.get(8..).unwrap_or_default()).collect();
+        let script = script.join("\n").replace("$$", "$");
+        let here = |name: &str| self.path(name).display().to_string();
+        let script = script.replace("/history/", &format!("{}/", here("history")));
+        let script = script.replace("cd /history", &format!("cd {}", here("history")));
+        let script = script.replace("cd /prometheus", &format!("cd {}", here("prometheus")));
+        let mut path = std::ffi::OsString::from(format!("{}:", here("bin")));
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let output = Command::new("sh").arg("-c").arg(script).env("PATH", path).output();
+        let output = output.expect("sh runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn has(&self, file: &str) -> bool {
+        self.path(file).exists()
+    }
+}
+
+#[test]
+fn a_first_start_that_fails_leaves_the_history_to_the_next_one() {
+    let start = FirstStart::new();
+    start.program("token-monitor", "echo 'connection refused' >&2; exit 1");
+    let (code, said) = start.run("backfill");
+    assert_eq!(code, Some(1), "{said}");
+    for words in ["called: token-monitor backfill --wait ", "connection refused", "up -d", "/history/done"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!start.has("history/done"));
+    // The second start has it written, and loaded into an empty volume.
+    start.program("token-monitor", "echo samples >history.om");
+    start.program("promtool", "echo block >01ABC");
+    assert_eq!(start.run("backfill").0, Some(0));
+    let (code, said) = start.run("history-load");
+    assert!(code == Some(0) && said.contains("called: promtool tsdb create-blocks-from"), "{said}");
+    assert!(start.has("prometheus/01ABC") && !start.has("history/history.om"), "{said}");
+    // Later ones do nothing, and say nothing.
+    for service in ["backfill", "history-load"] {
+        assert_eq!(start.run(service), (Some(0), String::new()), "{service}");
+    }
+}
+
+#[test]
+fn history_that_cannot_be_loaded_is_told_and_is_not_in_the_way() {
+    // Prometheus has recorded already.
+    let start = FirstStart::new();
+    start.program("promtool", "");
+    std::fs::write(start.path("history/history.om"), "samples").expect("a file");
+    std::fs::create_dir(start.path("prometheus/wal")).expect("a folder");
+    let (code, said) = start.run("history-load");
+    assert!(code == Some(0) && said.contains("is not loaded") && !said.contains("called:"), "{said}");
+    assert!(!start.has("history/history.om"), "it takes room for nothing");
+    // promtool fails half way.
+    let start = FirstStart::new();
+    start.program("promtool", "echo block >01ABC; exit 1");
+    std::fs::write(start.path("history/history.om"), "samples").expect("a file");
+    let (code, said) = start.run("history-load");
+    assert!(code == Some(0) && said.contains("could not be loaded"), "{said}");
+    assert!(!start.has("prometheus/01ABC") && !start.has("history/history.om"));
+    // Whoever wants no past says so.
+    let start = FirstStart::new();
+    start.program("token-monitor", "exit 1");
+    std::fs::write(start.path("history/done"), "").expect("a file");
+    assert_eq!(start.run("backfill"), (Some(0), String::new()));
+}
+
+#[test]
+fn grafana_opens_on_an_overview_that_is_there() {
+    let grafana = services()["grafana"].join("\n");
+    let folders: Vec<&str> =
+        grafana.split("folder=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(folders, ["Token Monitor zh-CN", "Token Monitor"]);
+    for folder in folders {
+        assert!(exists(&format!("grafana/dashboards/{folder}/overview.json")), "{folder}");
+    }
+    assert!(grafana.contains("DEFAULT_HOME_DASHBOARD_PATH=\"$$TM_DASHBOARDS/$$folder/overview.json\""));
 }
 
 #[test]
@@ -228,8 +347,56 @@ fn everything_that_is_mounted_is_there() {
         }
     }
     assert!(mounted >= 8, "{mounted} mounts found");
-    for file in ["prometheus/prometheus.yml", "alertmanager/alertmanager.yml"] {
-        assert!(COMPOSE.contains(&format!("--config.file=/etc/{file}")) && exists(file), "{file}");
+    for (file, read) in [
+        ("prometheus/prometheus.yml", "/etc/prometheus/prometheus.yml"),
+        // A copy that is made of it at the start.
+        ("alertmanager/alertmanager.yml", "/tmp/alertmanager.yml"),
+    ] {
+        assert!(COMPOSE.contains(&format!("--config.file={read}")) && exists(file), "{file}");
+        assert!(COMPOSE.contains(&format!("/etc/{file}")) || read.starts_with("/etc/"), "{file}");
+    }
+}
+
+/// The shell that Alertmanager's service begins with, in folders of a test.
+fn entrypoint(of: &str, folder: &Path) -> String {
+    let services = services();
+    let script = services[of].iter().skip_while(|line| line.trim() != "- |").skip(1);
+    let script: Vec<&str> = script.take_while(|line| line.starts_with("        ")).copied().collect();
+    let (shipped, here) = (env!("CARGO_MANIFEST_DIR"), folder.display());
+    let script = script.join("\n").replace("$$", "$").replace("/tmp/", &format!("{here}/"));
+    script
+        .replace("/run/secrets/", &format!("{here}/"))
+        .replace("/etc/alertmanager/", &format!("{shipped}/alertmanager/"))
+}
+
+#[test]
+fn alertmanager_is_started_with_a_time_limit_for_requests_if_it_knows_one() {
+    let shipped = include_str!("../../alertmanager/alertmanager.yml");
+    let line = "        # timeout: 10s\n";
+    assert_eq!(shipped.matches(line).count(), 1);
+    for (verdict, wanted) in
+        [("true", shipped.replace(line, "        timeout: 10s\n")), ("false", shipped.to_owned())]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, does) in [("amtool", verdict), ("alertmanager", "printf '%s ' \"$@\"; cat \"$PASSWORD\"")]
+        {
+            let program = folder.path().join(name);
+            std::fs::write(&program, format!("#!/bin/sh\n{does}\n")).expect("a program");
+            std::fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("to be run");
+        }
+        let mut path = std::ffi::OsString::from(folder.path());
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let output = Command::new("sh")
+            .args(["-c", &entrypoint("alertmanager", folder.path()), "alertmanager", "--an-option"])
+            .env("PATH", path)
+            .env("ACCESS_PASSWORD", "p4ss")
+            .env("PASSWORD", folder.path().join("access_password"))
+            .output()
+            .expect("a shell");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "--an-option p4ss", "{output:?}");
+        let read = std::fs::read_to_string(folder.path().join("alertmanager.yml")).expect("a configuration");
+        assert_eq!(read, wanted);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::servers::{Database, Engine};
 use crate::support::{Folder, command, flags};
 
 const README: &str = include_str!("../../README.md");
+const CHINESE: &str = include_str!("../../README.zh-CN.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
 
 /// The statements of the SQL example that holds `mark`.
@@ -62,32 +63,123 @@ async fn the_readmes_postgresql_user_has_the_rights_it_needs_and_no_more() {
     check_as_documented_user(Engine::Postgres, "CREATE ROLE").await;
 }
 
-/// Every document of ours, with its path from the root.
+/// Every document of ours, with its path.
 fn documents() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
-        .map(|name| root.join(name))
-        .to_vec();
-    for folder in ["docs", "docs/adr"] {
-        let files = std::fs::read_dir(root.join(folder))
-            .expect("a folder")
-            .map(|entry| entry.expect("a file").path());
+    let mut paths = Vec::new();
+    for folder in [".", "docs", "docs/adr", "docs/images", "config", "secrets"] {
+        let files = std::fs::read_dir(root.join(folder)).expect("a folder");
+        let files = files.map(|entry| entry.expect("a file").path());
         paths.extend(files.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
     }
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(path).expect("a document"))).collect()
 }
 
+/// What the headings of a document are linked by: letters and digits of any alphabet in lower case, with hyphens for spaces.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut in_code = false;
+    let headings = text.lines().filter(|line| {
+        in_code ^= line.starts_with("```");
+        !in_code && line.starts_with('#')
+    });
+    let anchor = |heading: &str| {
+        let title = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+        title.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect::<String>()
+    };
+    headings.map(anchor).collect()
+}
+
 #[test]
 fn links_between_documents_lead_somewhere() {
-    let mut links = 0;
-    for (path, text) in documents() {
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
-            let target = path.parent().expect("a folder").join(link);
-            assert!(link.contains("://") || target.exists(), "{} links to {link}", path.display());
+    let documents = documents();
+    let names: BTreeSet<&str> = documents.iter().filter_map(|(path, _)| path.file_name()?.to_str()).collect();
+    for name in [
+        "README.md",
+        "README.zh-CN.md",
+        "SECURITY.md",
+        "deployment.md",
+        "0001-one-state-copied-per-commit.md",
+    ] {
+        assert!(names.contains(name), "{name} is not looked at");
+    }
+    let (mut links, mut wrong) = (0, Vec::new());
+    for (path, text) in &documents {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             links += 1;
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target =
+                if file.is_empty() { path.clone() } else { path.parent().expect("a folder").join(file) };
+            let known = |anchor: &str| {
+                std::fs::read_to_string(&target).is_ok_and(|text| anchors(&text).contains(anchor))
+            };
+            if !target.exists() || !anchor.is_empty() && !known(anchor) {
+                wrong.push(format!("{} links to {link}", path.display()));
+            }
         }
     }
-    assert!(links > 10, "{links} links found");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    assert!(links > 100, "{links} links found");
+}
+
+/// The commands in the blocks of a document that have this mark, without comments and empty lines.
+fn commands(text: &str, mark: &str) -> Vec<String> {
+    let fence = format!("```{mark}\n");
+    let blocks = text.split(&fence).skip(1).filter_map(|block| block.split("\n```").next());
+    let lines = blocks.flat_map(str::lines).map(|line| line.split("    #").next().unwrap_or_default().trim());
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+/// The Chinese one tells more, because the other documents are in English, but nothing else.
+#[test]
+fn both_readmes_have_the_same_commands_in_the_same_order() {
+    for mark in ["sh", "sql"] {
+        let (english, chinese) = (commands(README, mark), commands(CHINESE, mark));
+        assert!(english.len() > 5, "{english:?}");
+        let mut rest = chinese.iter();
+        for command in &english {
+            assert!(
+                rest.any(|other| other == command),
+                "README.zh-CN.md does not have in its place: {command}"
+            );
+        }
+    }
+    let begins = ["cargo run --release -- demo", "scripts/test"];
+    for readme in [README, CHINESE] {
+        assert_eq!(commands(readme, "sh")[..2], begins, "it begins with two commands");
+    }
+}
+
+/// Whoever deploys must find in both how to get each value, who may come in, and where to report a weakness.
+#[test]
+fn both_readmes_guide_a_newcomer() {
+    for (name, readme) in [("README.md", README), ("README.zh-CN.md", CHINESE)] {
+        for words in [
+            "`DATABASE_URL`",
+            "`ACCESS_PASSWORD`",
+            "`NEW_API_BASE_URL`",
+            "`NEW_API_KEY`",
+            "`NEW_API_USER_ID`",
+            "`TELEGRAM_BOT_TOKEN`",
+            "`TELEGRAM_CHAT_ID`",
+            "`FEISHU_WEBHOOK`",
+            "`WECOM_WEBHOOK`",
+            "系统访问令牌",
+            "个人设置",
+            "`sk-`",
+            "host.docker.internal",
+            "| 5173 |",
+            "| 3002 |",
+            "`BIND_ADDRESS=127.0.0.1`",
+            "(SECURITY.md)",
+            "(CONTRIBUTING.md)",
+            "(docs/upgrading-new-api.md)",
+        ] {
+            assert!(readme.contains(words), "{name} does not tell {words}");
+        }
+    }
 }
 
 #[test]

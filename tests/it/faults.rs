@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use token_monitor::config::Flags;
 use tokio::time::sleep;
+use url::Url;
 
+use crate::crash::DOUBLE;
 use crate::ledger::{agrees, traffic};
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine, MySql, Postgres, Proxy, Session};
@@ -204,7 +206,7 @@ async fn reader(database: &Database, name: &str, password: &str) -> String {
 }
 
 fn with_user(url: &str, name: &str, password: &str) -> String {
-    let mut url = url::Url::parse(url).expect("a URL");
+    let mut url = Url::parse(url).expect("a URL");
     url.set_username(name).expect("a URL with a user");
     url.set_password(Some(password)).expect("a URL with a password");
     url.into()
@@ -280,8 +282,18 @@ async fn a_wrong_password_is_reported_and_shown_nowhere() {
             let (_, text) = page.get(path).await.expect("an answer");
             assert!(!text.contains(WRONG), "{path} shows the password: {text}");
         }
+        // What everybody may see tells nobody where the database is, and who is known there.
+        let (user, address) = (user_of(&url), Url::parse(&url).expect("a URL"));
+        let port = address.port().expect("a port").to_string();
+        for path in ["/", "/readyz"] {
+            let (_, text) = page.get(path).await.expect("an answer");
+            for word in [&user, "127.0.0.1", "localhost", &port, address.path().trim_matches('/')] {
+                assert!(!text.contains(word), "{path} shows {word}: {text}");
+            }
+        }
         let printed = process.printed();
         assert!(printed.contains("denied") && !printed.contains(WRONG), "{printed}");
+        assert!(printed.contains(&user), "the log does not say who: {printed}");
     }
 }
 
@@ -345,7 +357,10 @@ async fn an_sqlite_file_that_comes_later_is_followed() {
     let monitor = Monitor::start(&flags(&database.url, &folder.path())).await;
     let page = monitor.page();
     wait_away(&page, "unreachable").await;
-    assert!(part(&page, "log").await.1.contains("one-api.db"), "which file is missing is not said");
+    assert!(
+        !part(&page, "log").await.1.contains("one-api.db"),
+        "a page for everybody tells where the file is"
+    );
     assert!(!std::path::Path::new(&path).exists(), "it must not make new-api's file");
 
     std::fs::rename(&away, &path).expect("moving the file back");
@@ -420,4 +435,46 @@ async fn a_monitor_db_that_cannot_be_written_delays_the_counts_and_loses_none() 
     page.wait_ready().await;
     agrees(&page, &database).await;
     monitor.stop().await;
+}
+
+/// The user that a URL names.
+fn user_of(url: &str) -> String {
+    Url::parse(url).expect("a URL").username().to_owned()
+}
+
+/// The network passes a little now and then, so that reading takes long.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pause_left_to_read_is_read_with_words_of_how_far_it_is() {
+    let (database, folder) = (Database::create(Engine::MySql, VERSION).await, Folder::new());
+    database.insert_logs(&traffic(0, 50)).await;
+    let proxy = Proxy::in_front_of(&database.url);
+    let flags = flags(&proxy.url(&database.url), &folder.path());
+    let mut first = Process::spawn(&flags);
+    first.page().wait_ready().await;
+    agrees(&first.page(), &database).await;
+    first.signal("TERM");
+    first.exit_code().await;
+
+    database.insert_logs(&traffic(50, 50_000)).await;
+    for _ in 0..2 {
+        database.exec(DOUBLE).await;
+    }
+    let second = Process::spawn(&flags);
+    let began = Instant::now();
+    let line = loop {
+        proxy.stall();
+        sleep(Duration::from_millis(400)).await;
+        proxy.heal();
+        sleep(Duration::from_millis(50)).await;
+        let printed = second.printed();
+        if let Some(line) = printed.lines().find(|line| line.contains("reading the history rows=")) {
+            break line.to_owned();
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "not a word of how far it is: {printed}");
+    };
+    for word in ["rows_per_second=", "percent=", "seconds_left="] {
+        assert!(line.contains(word), "{word}: {line}");
+    }
+    agrees(&second.page(), &database).await;
+    eventually("it says that it is through", async || second.printed().contains("the history is read")).await;
 }

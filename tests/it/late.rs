@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+use token_monitor::clock::Clock;
 use token_monitor::config::Flags;
 
 use crate::schema::{LogRow, Version};
@@ -312,4 +314,26 @@ async fn rows_of_nodes_whose_clocks_are_an_hour_apart_are_counted_once() {
         shows(&monitor.page(), late.0, late.1).await;
         monitor.stop().await;
     }
+}
+
+/// More text than one read brings, found when there is no time for another one.
+#[tokio::test]
+async fn late_rows_with_long_texts_are_all_counted() {
+    let (database, _folder, flags) = begun(Engine::Sqlite, "60s").await;
+    let begin = Clock::system().now();
+    let clock = Clock::fixed(begin);
+    let monitor = Monitor::start_at(&flags, clock.clone()).await;
+    monitor.page().wait_ready().await;
+    database.insert_log(&LogRow { id: Some(30), ..row(10) }).await;
+    shows(&monitor.page(), 11.0, 0.0).await;
+    let text = Some(format!(r#"{{"prompt":"{}"}}"#, "x".repeat(1_000_000)));
+    let rows: Vec<LogRow> =
+        (2..30).map(|id| LogRow { id: Some(id), other: text.clone(), ..row(100) }).collect();
+    database.insert_logs(&rows).await;
+    for seconds in [59, 61, 70] {
+        clock.set(begin + SignedDuration::from_secs(seconds));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    shows(&monitor.page(), 2811.0, 28.0).await;
+    monitor.stop().await;
 }

@@ -14,7 +14,7 @@ use crate::exposition::Exposition;
 use crate::ledger::traffic;
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
-use crate::support::{Folder, Monitor, Page, Process, eventually, flags, now};
+use crate::support::{Folder, Monitor, Page, Process, command, eventually, flags, now};
 
 const VERSION: Version = Version::V1_0_0Rc24;
 const RELOADED: &str = "token_monitor_config_last_reload_successful";
@@ -289,4 +289,133 @@ async fn the_api_tells_who_uses_a_limit() {
     ];
     assert_eq!(contributors, expected);
     monitor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn invented_models_are_one_sum_and_take_no_room_from_limits_on_money() {
+    let limits = r#"
+limits:
+  - {name: errors, model: "*", measure: errors, max: 10, window: 1h}
+  - {name: money, channel: "*", model: "*", measure: cost_usd, max: 5, window: day}
+"#;
+    let story = Story::begin(Engine::Sqlite, limits).await;
+    let row = |kind, channel_id, model: &str| LogRow {
+        kind,
+        channel_id,
+        model_name: model.to_owned(),
+        quota: 500,
+        created_at: now() - 5,
+        ..LogRow::default()
+    };
+    // Anybody with a key can ask for any model. Some of it is in the log before anybody spends anything.
+    let mut rows: Vec<LogRow> = (0..60).map(|number| row(5, 2, &format!("invented-{number}"))).collect();
+    rows.push(row(5, 2, "late"));
+    rows.extend((1..=15).map(|channel| row(2, channel, "real")));
+    rows.extend([row(5, 3, "real"), row(5, 3, "real")]);
+    story.database.insert_logs(&rows).await;
+    let monitor = Monitor::ready(&Flags { max_series: Some("20".to_owned()), ..story.flags.clone() }).await;
+    let page = monitor.page();
+    let shown = async |limit: &str| -> Vec<(String, f64)> {
+        let (_, text) = page.get("/metrics").await.expect("a page");
+        let exposition = Exposition::from_text(&text);
+        let of_limit = exposition
+            .samples()
+            .filter(|sample| sample.name == "newapi_limit_used" && sample.labels["limit"] == limit)
+            .map(|sample| {
+                (format!("{}{}", sample.labels["channel_id"], sample.labels["model"]), sample.value)
+            });
+        let mut shown: Vec<_> = of_limit.collect();
+        shown.sort_by(|a, b| a.0.cmp(&b.0));
+        shown
+    };
+    let wanted = |other| [("_other".to_owned(), other), ("real".to_owned(), 2.0)];
+    eventually("invented names are summed", async || shown("errors").await == wanted(61.0)).await;
+    let money: Vec<String> = shown("money").await.into_iter().map(|(key, _)| key).collect();
+    let mut each: Vec<String> = (1..=15).map(|channel| format!("{channel}real")).collect();
+    each.sort();
+    assert_eq!(money, each);
+    // The same as rows come; and who was unknown when it failed first is told by name once it is known.
+    story.database.insert_logs(&[row(5, 2, "invented-99"), row(2, 2, "late"), row(5, 2, "late")]).await;
+    let known = [("_other".to_owned(), 61.0), ("late".to_owned(), 2.0), ("real".to_owned(), 2.0)];
+    eventually("a model that is known now has its own sum", async || shown("errors").await == known).await;
+    let answer = monitor.api().get("limits?limit=500").await;
+    let items = answer["items"].as_array().expect("a list");
+    let other = items.iter().find(|item| item["model"] == "_other").expect("the sum of the rest");
+    assert_eq!((&other["rest"], &other["contributors"]), (&true.into(), &serde_json::Value::Null));
+    monitor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_limits_has_pages_and_says_of_each_who_uses_it() {
+    let limits = "limits:\n  - {name: each, channel: \"*\", measure: quota, max: 1000, window: 24h}\n  - {name: all, measure: quota, max: 500, window: day}\n";
+    let story = Story::begin(Engine::Sqlite, limits).await;
+    // Channels 21 to 30 have used the same.
+    let rows = (1..=30).map(|channel_id| LogRow {
+        channel_id,
+        username: format!("user-{channel_id}"),
+        quota: 10 * channel_id.min(21),
+        created_at: now() - 1,
+        ..LogRow::default()
+    });
+    story.database.insert_logs(&rows.collect::<Vec<_>>()).await;
+    let monitor = Monitor::ready(&story.flags).await;
+    let api = monitor.api();
+    eventually("the limits are there", async || {
+        let answer = api.ask("/api/v1/limits?limit=500").await;
+        answer.status == 200 && answer.json()["items"].as_array().expect("a list").len() == 31
+    })
+    .await;
+    let whole = api.get("limits?limit=500").await;
+    assert!(whole["next"].is_null() && whole["next_cursor"].is_null(), "{whole}");
+    let (items, pages) = api.pages("limits?limit=4").await;
+    assert_eq!(pages, 8);
+    let names = |items: &[serde_json::Value]| -> Vec<String> {
+        items.iter().map(|item| format!("{}{}", item["limit"], item["channel_id"])).collect()
+    };
+    assert_eq!(names(&items), names(whole["items"].as_array().expect("a list")));
+    let ratios: Vec<f64> = items.iter().map(|item| item["ratio"].as_f64().expect("a number")).collect();
+    assert!(ratios.is_sorted_by(|a, b| a >= b), "{ratios:?}");
+    for item in &items {
+        let first = &item["contributors"][0];
+        match item["channel_id"].as_i64() {
+            Some(channel) => assert_eq!(first["username"], format!("user-{channel}"), "{item}"),
+            None => assert_eq!(item["contributors"].as_array().map(Vec::len), Some(3), "{item}"),
+        }
+    }
+    let (some, _) = api.pages("limits?channel_id=7,9&window=1h&model=*").await;
+    assert_eq!(names(&some), ["\"each\"9", "\"each\"7"]);
+    api.problem("limits?window=soon", 400).await;
+    monitor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_says_when_it_computed_where_limits_stand_and_why_it_cannot() {
+    let story = Story::begin(Engine::Sqlite, LIMITS).await;
+    story.database.insert_logs(&rows()).await;
+    let check = async || {
+        let mut command = command(&story.flags);
+        command.arg("check");
+        let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+        let output = output.expect("it runs");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = check().await;
+    assert!(said.contains("ok    limits: where they stand is known after the first start"), "{said}");
+    assert!(!said.contains("each-channel"), "{said}");
+    let process = Process::spawn(&story.flags);
+    process.page().wait_ready().await;
+    // Also beside a monitor that runs.
+    let beside = check().await;
+    process.kill();
+    for said in [beside, check().await] {
+        let line =
+            said.lines().find(|line| line.contains("computed at ")).unwrap_or_else(|| panic!("{said}"));
+        assert!(
+            line.contains(" +08:00 from what a monitor has read; the newest row that was read is of "),
+            "{line}"
+        );
+        assert!(line.ends_with("s ago") || line.ends_with("m ago"), "{line}");
+        assert!(said.contains("limit: all-tokens: ") && said.contains("each-channel, channel "), "{said}");
+    }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use token_monitor::alert::{Alert, Status};
 use token_monitor::breaker::act::{Act, Failure, Kind, Origin, Outcome, Refusal};
 use token_monitor::config::Language;
@@ -45,6 +45,8 @@ fn limit_exceeded() -> Told {
                     "description",
                     "52.31 of 50.00 USD used this day, channel azure-old (3). The window ends at 2026-11-23 16:00:00 +0000 UTC. Its action at 100% is to disable the channel.",
                 ),
+                ("summary_zh", "限额 azure-daily 已超出：已用 104.6%，渠道 azure-old (3)"),
+                ("description_zh", "今日已用 52.31 / 50.00 美元，渠道 azure-old (3)。"),
                 ("runbook_url", "docs/runbook.md#newapilimitexceeded"),
                 ("dashboard", "/d/tm-limits"),
             ]),
@@ -76,6 +78,7 @@ fn facts() -> LimitFacts {
     };
     LimitFacts {
         limit: "azure-daily".to_owned(),
+        models: String::new(),
         measure: "cost_usd".to_owned(),
         window: "day".to_owned(),
         used: 52.314,
@@ -107,6 +110,7 @@ fn known(outcome: Outcome) -> Known {
     Known {
         alerts: vec![Some(facts())],
         channel_names: [(3, "azure-east".to_owned()), (7, "openai_备用".to_owned())].into(),
+        holders: BTreeMap::new(),
         acts: [(7, act(outcome))].into(),
         now: at("2026-11-23T14:10:05Z"),
     }
@@ -134,31 +138,54 @@ fn other(severity: &str, pairs: &[(&str, &str)], summary: &str, description: &st
     told
 }
 
-fn resolved(mut told: Told) -> Told {
+fn resolved(mut told: Told, ended: &str) -> Told {
     told.alert.status = Status::Resolved;
-    told.alert.ends_at = Some(at("2026-11-23T16:00:20Z"));
+    told.alert.ends_at = Some(at(ended));
     told.change = Change::Resolved;
     told
 }
 
-fn failing_channel() -> Told {
-    other(
+/// Most attempts on a channel fail, as the shipped rule says it.
+fn failing_channel(id: i64, name: &str) -> Told {
+    let mut told = other(
         "critical",
-        &[("alertname", "NewApiChannelFailing"), ("channel_id", "7")],
-        "Channel openai_old (7): 63.2% of attempts fail",
-        "In the last 15 minutes 63.2% of 214 attempts on channel openai_old (7) failed, and it goes on. Wrong requests of clients (400, 413, 422) are not among them.",
-    )
+        &[("alertname", "NewApiChannelFailing"), ("channel_id", &id.to_string())],
+        &format!("Channel {name} ({id}): 63.2% of attempts fail"),
+        &format!(
+            "In the last 15 minutes 63.2% of 214 attempts on channel {name} ({id}) failed, and it goes on. Wrong requests of clients (400, 413, 422) are not among them."
+        ),
+    );
+    told.alert.annotations.extend(texts(&[
+        ("summary_zh", &format!("渠道 {name} ({id})：63.2% 的请求失败")),
+        ("description_zh", &format!("渠道 {name} ({id}) 最近 15 分钟的 214 次请求中 63.2% 失败，且仍在持续。客户端自身的错误请求（400、413、422）不计入。")),
+        ("runbook_url", "docs/runbook.md#newapichannelfailing"),
+        ("dashboard", "/d/tm-channels"),
+    ]));
+    told.incident = 100 + id;
+    told.alert.fingerprint = format!("{id:016x}");
+    told
 }
 
+/// A limit of models by a pattern, which no label of its alert tells.
 fn warning() -> Told {
     let mut told = limit_exceeded();
     told.alert.labels = texts(&[
         ("alertname", "NewApiLimitWarning"),
         ("severity", "warning"),
         ("limit", "tokens-hourly"),
-        ("model", "gpt-4o*"),
+        ("measure", "tokens"),
+        ("window", "1h"),
     ]);
     told.act = None;
+    told
+}
+
+/// The limit of each channel, of all channels that are not counted by themselves.
+fn rest_exceeded() -> Told {
+    let mut told = limit_exceeded();
+    for name in ["channel_id", "model"] {
+        told.alert.labels.insert(name.to_owned(), "_other".to_owned());
+    }
     told
 }
 
@@ -182,8 +209,21 @@ fn grafana() -> Told {
     told.alert.silence_url =
         Some("https://grafana.example.com/alerting/silence/new?alertmanager=grafana".to_owned());
     told.alert.dashboard_url = Some("https://grafana.example.com/d/money".to_owned());
-    told.act = Some(7);
+    told.act = Some(9);
     told
+}
+
+/// What became of what it asked for.
+fn of_grafana(outcome: Outcome) -> Known {
+    let act = Act {
+        id: 9,
+        channel_id: Some(7),
+        origin: Origin::Alert { incident: 41, rule: "Refunds <high>".to_owned() },
+        restore: Restore::Never,
+        restore_at: None,
+        ..act(outcome)
+    };
+    Known { acts: [(9, act)].into(), alerts: vec![None], ..known(Outcome::Done) }
 }
 
 fn last_of_model() -> Outcome {
@@ -192,20 +232,66 @@ fn last_of_model() -> Outcome {
     }
 }
 
-/// Many alerts of one rule, some of them over, and some that the sender left out.
-fn storm() -> AlertGroup {
-    let alerts = (1..=60)
-        .map(|id: i64| {
-            let mut told = failing_channel();
-            told.alert.labels.insert("channel_id".to_owned(), id.to_string());
-            if id % 10 == 0 { resolved(told) } else { told }
-        })
-        .collect();
-    AlertGroup { truncated: 12, ..group(alerts) }
+/// Many alerts of one rule, some of them over, and some that a sender left out whose `max_alerts` says so.
+fn storm() -> (AlertGroup, Known) {
+    let name = |id: i64| if id % 7 == 0 { format!("备用_{id}") } else { format!("azure-{id}") };
+    let alerts = (1..=60).map(|id| {
+        let mut told = failing_channel(id, &name(id));
+        let began = at("2026-11-23T13:58:10Z") + SignedDuration::from_secs(id * 3);
+        (told.alert.starts_at, told.opened_at) = (began, began);
+        if id % 10 == 0 { resolved(told, "2026-11-23T14:09:40Z") } else { told }
+    });
+    let known = Known {
+        alerts: vec![None; 60],
+        channel_names: (1..=60).map(|id| (id, name(id))).collect(),
+        acts: BTreeMap::new(),
+        ..known(Outcome::Done)
+    };
+    (AlertGroup { truncated: 12, receiver: "critical".to_owned(), ..group(alerts.collect()) }, known)
+}
+
+/// A second alert on a channel that the breaker disabled for another one, which wishes it to stay so.
+fn held_by_two() -> Known {
+    let first = Act {
+        id: 5,
+        origin: Origin::Alert { incident: 38, rule: "NewApiChannelFailing".to_owned() },
+        asked_at: at("2026-11-23T13:40:00Z"),
+        finished_at: Some(at("2026-11-23T13:40:01Z")),
+        restore: Restore::parse("4h").expect("a length"),
+        restore_at: Some(at("2026-11-23T17:40:01Z")),
+        ..act(Outcome::Done)
+    };
+    let second = Outcome::AlreadySo { status: 2, by: Some(5), held: true };
+    let mut known = known(second.clone());
+    known.holders = [(3, vec![first.clone(), act(second)])].into();
+    known.acts.insert(5, first);
+    known
+}
+
+/// A channel that is to be enabled again, in time.
+fn restore(outcome: Outcome) -> Known {
+    let by_schedule = Act {
+        id: 8,
+        kind: Kind::Restore,
+        origin: Origin::Schedule { act: 7 },
+        asked_at: at("2026-11-23T16:00:20Z"),
+        finished_at: Some(at("2026-11-23T16:00:21Z")),
+        restore: Restore::Never,
+        restore_at: None,
+        ..act(outcome)
+    };
+    let mut known = known(Outcome::Done);
+    known.acts.insert(8, by_schedule);
+    known.now = at("2026-11-23T16:00:22Z");
+    known
 }
 
 /// Every situation with a golden file.
 fn situations() -> Vec<(&'static str, Notice, Known)> {
+    [of_alerts(), of_acts(), of_the_house()].concat()
+}
+
+fn of_alerts() -> Vec<(&'static str, Notice, Known)> {
     let alerts = |told: Vec<Told>| Notice::Alerts(group(told));
     let denied = Outcome::Failed {
         why: Failure::Denied { detail: "无权进行此操作，access token 无效".to_owned() },
@@ -216,51 +302,85 @@ fn situations() -> Vec<(&'static str, Notice, Known)> {
         vec![Some(LimitFacts { used: 0.0, resets_at: Some(at("2026-11-24T16:00:00Z")), ..facts() })];
     let mut tokens = known(Outcome::Done);
     tokens.alerts = vec![Some(LimitFacts {
+        limit: "tokens-hourly".to_owned(),
+        models: "gpt-4o*".to_owned(),
         measure: "tokens".to_owned(),
         window: "1h".to_owned(),
         used: 1_634_567.0,
         max: 2e6,
         resets_at: Some(at("2026-11-23T14:41:00Z")),
         contributors: vec![],
-        ..facts()
     })];
     let mut mixed = known(Outcome::Pending);
     mixed.alerts = vec![None, None, Some(facts()), None];
-    let mixed_group = vec![resolved(failing_channel()), warning(), limit_exceeded(), failing_channel()];
-    let mut restored = known(Outcome::Done);
-    let by_schedule = Act {
-        id: 8,
-        kind: Kind::Restore,
-        origin: Origin::Schedule { act: 7 },
-        asked_at: at("2026-11-23T14:10:00Z"),
-        ..act(Outcome::Done)
-    };
-    restored.acts.insert(8, by_schedule);
-    let (plain, since) = (|| known(Outcome::Done), at("2026-11-23T13:55:05Z"));
-    let mut unverified = plain();
-    unverified.acts =
-        [(7, Act { origin: Origin::Operator, ..act(Outcome::Unverified { status: Some(1) }) })].into();
-    let detail =
-        "Key Words Not Found (19024). Add “Token Monitor” to the bot's keywords, or set FEISHU_KEYWORD.";
-    let refuses = Trouble::TargetRefuses {
-        target: Target::Feishu,
-        reason: "keyword".to_owned(),
-        detail: detail.to_owned(),
-    };
+    let over = resolved(failing_channel(4, "azure-west"), "2026-11-23T14:09:40Z");
+    let mixed_group = vec![over, warning(), limit_exceeded(), failing_channel(7, "openai_old")];
+    let mut lasting = limit_exceeded();
+    lasting.change = Change::Repeated;
+    let mut later = known(Outcome::Done);
+    later.now = at("2026-11-23T15:58:20Z");
+    let mut rest = known(Outcome::Refused { why: Refusal::Rest });
+    rest.acts = [(7, Act { channel_id: None, ..act(Outcome::Refused { why: Refusal::Rest }) })].into();
+    rest.alerts = vec![Some(LimitFacts { contributors: vec![], ..facts() })];
+    let (storm, of_storm) = storm();
     vec![
         ("exceeded_tripped", alerts(vec![limit_exceeded()]), known(Outcome::Done)),
         ("exceeded_dry_run", alerts(vec![limit_exceeded()]), known(Outcome::WouldDo)),
         ("exceeded_refused", alerts(vec![limit_exceeded()]), known(last_of_model())),
         ("exceeded_failed", alerts(vec![limit_exceeded()]), known(denied)),
-        ("resolved", alerts(vec![resolved(limit_exceeded())]), calm),
+        ("exceeded_pending", alerts(vec![limit_exceeded()]), known(Outcome::Pending)),
+        ("exceeded_held_already", alerts(vec![limit_exceeded()]), held_by_two()),
+        ("exceeded_off_by_hand", alerts(vec![limit_exceeded()]), known(Outcome::already(2))),
+        ("exceeded_off_by_gateway", alerts(vec![limit_exceeded()]), known(Outcome::already(3))),
+        (
+            "exceeded_too_many",
+            alerts(vec![limit_exceeded()]),
+            known(Outcome::Refused { why: Refusal::TooMany { per_hour: 10 } }),
+        ),
+        ("exceeded_rest", alerts(vec![rest_exceeded()]), rest),
+        ("still_firing", alerts(vec![lasting]), later),
+        ("resolved", alerts(vec![resolved(limit_exceeded(), "2026-11-23T16:00:20Z")]), calm),
         ("mixed", alerts(mixed_group), mixed),
         ("warning", alerts(vec![warning()]), tokens),
-        ("grafana", alerts(vec![grafana()]), known(Outcome::Refused { why: Refusal::Off })),
-        ("storm", Notice::Alerts(storm()), plain()),
-        ("act_restored", Notice::Act { act: 8 }, restored),
-        ("act_unverified", Notice::Act { act: 7 }, unverified),
+        (
+            "failing",
+            alerts(vec![failing_channel(7, "openai_old")]),
+            Known { alerts: vec![None], ..known(Outcome::Done) },
+        ),
+        ("grafana", alerts(vec![grafana()]), of_grafana(Outcome::Refused { why: Refusal::Off })),
+        ("storm", Notice::Alerts(storm), of_storm),
+    ]
+}
+
+fn of_acts() -> Vec<(&'static str, Notice, Known)> {
+    let by_a_person = |outcome: Outcome| {
+        let act = Act { origin: Origin::Operator, restore: Restore::Never, restore_at: None, ..act(outcome) };
+        Known { acts: [(7, act)].into(), ..known(Outcome::Done) }
+    };
+    let unreachable =
+        Outcome::Failed { why: Failure::Unreachable { detail: "connection refused".to_owned() } };
+    let busy = |requests, at_least, seconds| Notice::StillBusy { act: 7, requests, at_least, seconds };
+    vec![
+        ("act_pending", Notice::Act { act: 7 }, known(Outcome::Pending)),
+        ("act_restored", Notice::Act { act: 8 }, restore(Outcome::Done)),
+        ("act_restore_failed", Notice::Act { act: 8 }, restore(unreachable)),
+        ("act_hands_off", Notice::Act { act: 8 }, restore(Outcome::Refused { why: Refusal::HandsOff })),
+        ("act_unverified", Notice::Act { act: 7 }, by_a_person(Outcome::Unverified { status: Some(1) })),
+        ("act_unread", Notice::Act { act: 7 }, by_a_person(Outcome::Unverified { status: None })),
         ("act_dry_run", Notice::Act { act: 7 }, known(Outcome::WouldDo)),
-        ("still_busy", Notice::StillBusy { act: 7, requests: 1234, seconds: 120 }, plain()),
+        ("still_busy", busy(57, false, 240), known(Outcome::Done)),
+        ("still_busy_much", busy(1000, true, 95), known(Outcome::Done)),
+    ]
+}
+
+fn of_the_house() -> Vec<(&'static str, Notice, Known)> {
+    let (plain, since) = (|| known(Outcome::Done), at("2026-11-23T13:55:05Z"));
+    let refuses = Trouble::TargetRefuses {
+        target: Target::Feishu,
+        reason: "keyword".to_owned(),
+        detail: "Key Words Not Found".to_owned(),
+    };
+    vec![
         ("pipeline_silent", Notice::Trouble(Trouble::PipelineSilent { since }), plain()),
         ("pipeline_back", Notice::Trouble(Trouble::PipelineBack { since }), plain()),
         ("target_refuses", Notice::Trouble(refuses), plain()),
@@ -273,17 +393,27 @@ fn situations() -> Vec<(&'static str, Notice, Known)> {
     ]
 }
 
+/// Whether a message goes to all targets but this one, because it is what is wrong.
+fn is_about(notice: &Notice, wanted: Target) -> bool {
+    let Notice::Trouble(Trouble::TargetRefuses { target, .. } | Trouble::Dropped { target, .. }) = notice
+    else {
+        return false;
+    };
+    *target == wanted
+}
+
 #[test]
 fn messages_read_as_the_project_agreed() {
     for (language, name) in [(Language::En, "en"), (Language::ZhCn, "zh-CN")] {
         let wording = Wording {
             grafana_url: Some("https://grafana.example.com".to_owned()),
+            runbook_url: Some("https://git.example.com/ops/token-monitor/blob/main".to_owned()),
             feishu_keyword: Some("告警".to_owned()),
             ..Wording::new(language, TimeZone::get("Asia/Shanghai").expect("a zone"))
         };
         for (situation, notice, known) in situations() {
             let mut shown = String::new();
-            for target in Target::ALL {
+            for target in Target::ALL.into_iter().filter(|target| !is_about(&notice, *target)) {
                 let parts = compose(&notice, &known, &wording, target);
                 write!(shown, "{}", render::shown(target, &parts)).expect("writing to a text");
             }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
+use token_monitor::config::Flags;
 use tokio_util::sync::CancellationToken;
 
 use crate::exposition::{Exposition, Labels};
@@ -320,11 +321,29 @@ async fn pour_rows(database: Arc<Database>, stop: CancellationToken) {
     }
 }
 
+/// The limit of each model stands where its requests do. A new model is shown as 0 first, but not by its limit.
+fn limits_agree(page: &Exposition, what: &str) {
+    let by_model = |name: &str| -> BTreeMap<String, f64> {
+        let samples = page.samples().filter(|sample| sample.name == name);
+        samples.map(|sample| (sample.labels["model"].clone(), sample.value)).collect()
+    };
+    let used = by_model("newapi_limit_used");
+    for (model, requests) in by_model("newapi_requests_total") {
+        if requests > 0.0 {
+            assert_eq!(used.get(&model), Some(&requests), "{what}: {model}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_scrape_is_one_state_while_rows_pour_in() {
     let database = Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await;
     let (database, folder, stop) = (Arc::new(database), Folder::new(), CancellationToken::new());
-    let monitor = Monitor::ready(&flags(&database.url, &folder.path())).await;
+    let limits = folder.path().join("limits.yml");
+    let each = r#"limits: [{name: each, model: "*", measure: requests, max: 1000000, window: 24h}]"#;
+    std::fs::write(&limits, each).expect("writing the limits");
+    let limits_file = Some(limits.display().to_string());
+    let monitor = Monitor::ready(&Flags { limits_file, ..flags(&database.url, &folder.path()) }).await;
     let pouring = tokio::spawn(pour_rows(Arc::clone(&database), stop.clone()));
     let client = reqwest::Client::new();
     let (mut scrapes, mut states) = (0, BTreeSet::new());
@@ -343,6 +362,7 @@ async fn every_scrape_is_one_state_while_rows_pour_in() {
         let tokens = page.sum("newapi_input_tokens_total");
         let durations = page.sum("newapi_request_duration_seconds_count");
         assert_eq!((tokens, durations), (10.0 * requests, requests), "scrape {scrapes} in {kind}");
+        limits_agree(&page, &format!("scrape {scrapes} in {kind}"));
         states.insert(requests.to_bits());
         scrapes += 1;
     }

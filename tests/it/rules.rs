@@ -12,6 +12,12 @@ const PAGE: &str = include_str!("golden/metrics.txt");
 /// What others serve.
 const FOREIGN: &[(&str, &str)] = &[
     ("up", ""),
+    // Of alerts as Prometheus stores them: what the labels of ours may be.
+    (
+        "ALERTS",
+        "alertname alertstate severity channel_id channel_name model limit group target reason result family integration \
+         rule_group",
+    ),
     ("alertmanager_notifications_failed_total", "integration reason"),
     ("prometheus_rule_evaluation_failures_total", "rule_group"),
 ];
@@ -73,6 +79,12 @@ impl Rule {
             rest = after;
         }
         uses
+    }
+
+    /// Labels that functions of it write, and their other arguments, which do no harm here.
+    fn written(&self) -> impl Iterator<Item = &str> {
+        let calls = ["label_join(", "label_replace("].iter().flat_map(|call| self.text.split(call).skip(1));
+        calls.flat_map(|rest| rest.split('"').skip(1).step_by(2))
     }
 
     /// Labels that it groups, matches or writes by.
@@ -184,6 +196,7 @@ fn mistakes(rule: &Rule, rules: &[Rule], metrics: &Metrics) -> Vec<String> {
         }
         available.extend(labels);
     }
+    available.extend(rule.written().map(str::to_owned));
     let unknown = rule.labels().into_iter().filter(|label| !available.contains(*label));
     wrong.extend(unknown.map(|label| format!("{}: none of its metrics has the label {label}", rule.name)));
     wrong

@@ -109,7 +109,7 @@ async fn a_channel_that_burns_money_is_switched_off_told_of_and_switched_on_agai
         // Who burns it used nearly all of it.
         let most = trip.split("root, ").nth(1).and_then(|rest| rest.split(" USD, ").nth(1));
         let percent: f64 =
-            most.and_then(|rest| rest.split(" %").next()).expect("a part").parse().expect("a number");
+            most.and_then(|rest| rest.split('%').next()).expect("a part").parse().expect("a number");
         assert!((50.0..=100.0).contains(&percent), "{trip}");
     }
 }

@@ -358,7 +358,7 @@ pub fn problem(what: &str, answer: &Answer, status: u16) -> Value {
 }
 
 /// A client of our own needs it where no monitor runs in this process.
-fn provide_cryptography() {
+pub fn provide_cryptography() {
     // Fails if there is one already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -309,10 +309,9 @@ impl Counting<'_> {
     }
 
     fn consumption(&mut self, raw: &Raw, other: &Value) {
-        let task = other["task_id"].as_str().is_some_and(|id| !id.is_empty());
-        if raw.token == "模型测试" && raw.token_id == 0 {
+        if tests_a_channel(raw) {
             self.plain("newapi_channel_tests_total", raw, other, 1);
-        } else if task && other["is_task"] != true || other["violation_fee"] == true || raw.quota < 0 {
+        } else if settles(raw, other) {
             self.money(raw, other, raw.quota.max(0), (-raw.quota).max(0));
         } else {
             self.known.insert(raw.model.clone());
@@ -380,7 +379,7 @@ impl Counting<'_> {
     }
 
     fn labels(&self, raw: &Raw, other: &Value, channel: i64) -> Labels<'static> {
-        let real = raw.kind == 2
+        let real = raw.kind == 2 && (tests_a_channel(raw) || !settles(raw, other))
             || raw.model.is_empty()
             || raw.other.is_none()
             || self.known.contains(&raw.model)
@@ -403,6 +402,16 @@ impl Counting<'_> {
         }
         labels
     }
+}
+
+fn tests_a_channel(raw: &Raw) -> bool {
+    raw.token == "模型测试" && raw.token_id == 0
+}
+
+/// Money without a request, unless it is a test.
+fn settles(raw: &Raw, other: &Value) -> bool {
+    let task = other["task_id"].as_str().is_some_and(|id| !id.is_empty());
+    task && other["is_task"] != true || other["violation_fee"] == true || raw.quota < 0
 }
 
 fn float(number: i64) -> f64 {

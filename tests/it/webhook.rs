@@ -254,6 +254,28 @@ async fn a_page_of_another_site_cannot_call_it_where_no_password_is_needed() {
     desk.monitor.stop().await;
 }
 
+#[tokio::test]
+async fn who_brings_the_password_along_need_not_say_that_it_is_json() {
+    let desk = Desk::start(Some(PASSWORD)).await;
+    let post = |path: &str| desk.client.post(format!("http://{}{path}", desk.monitor.address));
+    // A browser adds a Basic password that it remembers to what a page of another site sends, but never a Bearer.
+    for kind in ["", "text/plain", "application/x-www-form-urlencoded"] {
+        let call =
+            || post("/webhook/alertmanager").header("content-type", kind).body(body("a", "firing", START));
+        assert_eq!(sent(call().bearer_auth(PASSWORD)).await.status, 200, "{kind}");
+        problem(kind, &sent(call().basic_auth("grafana", Some(PASSWORD))).await, 415);
+    }
+    for action in ["trip", "reset"] {
+        let call = || post(&format!("/api/v1/channels/3/{action}"));
+        // The breaker is off here, and says so.
+        problem(action, &sent(call().bearer_auth(PASSWORD)).await, 409);
+        problem(action, &sent(call().basic_auth("me", Some(PASSWORD))).await, 415);
+        let json = call().header("content-type", "application/json");
+        problem(action, &sent(json.basic_auth("me", Some(PASSWORD))).await, 409);
+    }
+    desk.monitor.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_6_and_7_twins_and_redeliveries_are_one_event_and_one_message() {
     let desk = Desk::start(Some(PASSWORD)).await;

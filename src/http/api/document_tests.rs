@@ -59,13 +59,14 @@ fn a_documented_parameter_is_accepted_and_no_other() {
         now: "2026-01-31T12:00:00Z".parse().unwrap(),
         today: Duration::from_secs(12 * 3600),
         history: api.history,
+        known_from: Timestamp::MIN,
     };
     for route in &api.routes {
         let path = format!("{BASE}{}", route.path);
         let documented = operations(&document).into_iter().find(|(known, _)| *known == path).unwrap().1;
         let documented = parameters(&documented, "query");
         for param in Param::ALL {
-            // Two parameters are called `state`, of different routes.
+            // Two parameters each are called `state` and `request_id`, of different routes.
             let namesake = |other: &&Param| **other != param && other.name() == param.name();
             if route.accepts.params.iter().any(|other| namesake(&other)) {
                 continue;

@@ -11,7 +11,7 @@ use super::views::{
     UserMeasures,
 };
 use crate::detail::{
-    Bodies, ChannelStatus, Context, LogDetail, LogRow, RequestStory, Surroundings, attempts_of,
+    Bodies, ChannelStatus, Context, LogDetail, LogRow, RequestStory, Surroundings, Trial, attempts_of,
 };
 use crate::history::Measure;
 use crate::newapi::{Channel, Entry};
@@ -66,6 +66,8 @@ impl Answer for Trend {
             step_seconds: 3_600,
             by: None,
             items: vec![point(-7_200), point(-3_600)],
+            next: None,
+            next_cursor: None,
         }
     }
 }
@@ -137,7 +139,7 @@ impl Answer for SlowRequest {
     fn example() -> Self {
         with_context(|context| Self {
             row: LogRow::new(&answered(), &context),
-            attempts: attempts_of(&answered(), &[failed()], &context),
+            attempts: attempts_of(&Trial::new(&answered()), &[Trial::new(&failed())], &context),
         })
     }
 }
@@ -146,14 +148,17 @@ impl Answer for LogDetail {
     fn example() -> Self {
         let bodies = Bodies::NotConfigured;
         with_context(|context| {
-            Self::new(&answered(), &Surroundings { context, siblings: &[failed()], bodies })
+            Self::new(&answered(), &Surroundings { context, siblings: &[Trial::new(&failed())], bodies })
         })
     }
 }
 
 impl Answer for RequestRows {
     fn example() -> Self {
-        let story = with_context(|context| RequestStory::new(&[failed(), answered()], &context));
+        let story = with_context(|context| {
+            let rows = [failed(), answered()].map(|row| (Trial::new(&row), LogRow::new(&row, &context)));
+            RequestStory::new(rows.into(), &context)
+        });
         // Two rows always make a story.
         Self { story: story.unwrap_or_else(RequestStory::nothing), next: None, next_cursor: None }
     }

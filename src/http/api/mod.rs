@@ -33,7 +33,7 @@ use tower_http::compression::{CompressionLayer, CompressionLevel};
 
 use super::body::{read, wants_json};
 use super::json::Document;
-use super::limits::{Gate, Limits};
+use super::limits::{Gate, Limits, WaitsFor};
 use super::params::{Known, Query};
 use super::problem::{Kind, Problem};
 use super::{Guard, Parts, only_posts};
@@ -83,7 +83,8 @@ impl Api {
         let routes = routes::routes();
         let document = Document::of(&openapi::document(&routes))
             .map_err(|_| anyhow::anyhow!("the OpenAPI document cannot be written"))?;
-        let [log_gate, gate, act_gate] = [Limits::default(); 3].map(Gate::new);
+        let [log_gate, gate, act_gate] = [WaitsFor::Database, WaitsFor::Nobody, WaitsFor::NewApi]
+            .map(|waits_for| Gate::new(Limits::default(), waits_for));
         Ok(Self { answers, history, clock, log_gate, gate, act_gate, routes, document })
     }
 
@@ -163,7 +164,7 @@ impl Api {
         // Rows have whole seconds, so nothing finer is true of a window.
         let now = self.now();
         let today = now.duration_since(self.answers.midnight(now)).unsigned_abs();
-        let known = Known { now, today, history: self.history };
+        let known = Known { now, today, history: self.history, known_from: self.answers.known_from() };
         let query = Query::parse(route.id, &route.accepts, query, known)?;
         let argument = argument(route, path)?;
         let body = match route.verb {

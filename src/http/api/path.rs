@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 
 use super::super::problem::{Problem, echo};
 
@@ -16,6 +16,9 @@ pub enum PathParam {
     /// Id of a channel.
     Channel,
 }
+
+/// Stands for the newest answered request instead of an id of the log.
+const LATEST: &str = "latest";
 
 /// Longest request id. new-api's column holds 64.
 const MAX_REQUEST_ID: usize = 128;
@@ -32,7 +35,7 @@ impl PathParam {
     /// What it is.
     pub const fn about(self) -> &'static str {
         match self {
-            Self::LogId => "Id of a row of the log.",
+            Self::LogId => "Id of a row of the log, or `latest` for the newest answered request.",
             Self::RequestId => "Id of a request, as its rows hold it.",
             Self::Channel => "Id of a channel.",
         }
@@ -41,7 +44,7 @@ impl PathParam {
     /// What it accepts, as errors say it.
     const fn accepted(self) -> &'static str {
         match self {
-            Self::LogId => "a whole number from 0 to 9223372036854775807",
+            Self::LogId => "a whole number from 0 to 9223372036854775807, or latest",
             Self::RequestId => "up to 128 visible ASCII characters",
             Self::Channel => "a whole number from 1 to 9223372036854775807",
         }
@@ -58,20 +61,26 @@ impl PathParam {
 
     /// Its schema in the document.
     pub fn schema(self) -> RefOr<Schema> {
-        let schema = ObjectBuilder::new();
-        let schema = match self {
-            Self::LogId | Self::Channel => schema
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let number = |least: i64| {
+            ObjectBuilder::new()
                 .schema_type(Type::Integer)
                 .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-                .minimum(Some(i64::from(self == Self::Channel)))
-                .maximum(Some(i64::MAX)),
-            Self::RequestId => schema
-                .schema_type(Type::String)
-                .min_length(Some(1))
-                .max_length(Some(MAX_REQUEST_ID))
-                .pattern(Some("^[!-~]+$")),
+                .minimum(Some(least))
+                .maximum(Some(i64::MAX))
+                .build()
         };
-        RefOr::T(schema.build().into())
+        RefOr::T(match self {
+            Self::Channel => number(1).into(),
+            Self::LogId => {
+                let latest = text().enum_values(Some([LATEST])).build();
+                AnyOfBuilder::new().item(number(0)).item(latest).build().into()
+            }
+            Self::RequestId => {
+                let id = text().min_length(Some(1)).max_length(Some(MAX_REQUEST_ID));
+                id.pattern(Some("^[!-~]+$")).build().into()
+            }
+        })
     }
 
     /// The value as a number.
@@ -82,6 +91,14 @@ impl PathParam {
         let digits = value.bytes().all(|byte| byte.is_ascii_digit());
         let least = i64::from(self == Self::Channel);
         value.parse().ok().filter(|id| digits && *id >= least).ok_or_else(|| self.refuse(value))
+    }
+
+    /// The same; None for the word that stands for the newest row.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn number_or_latest(self, value: &str) -> Result<Option<i64>, Problem> {
+        if value == LATEST { Ok(None) } else { self.number(value).map(Some) }
     }
 
     /// The value as a text that an id can be.
@@ -110,6 +127,15 @@ mod tests {
         for value in ["9223372036854775808", "-1", "+1", "1.0", "abc", "", "1 "] {
             let problem = PathParam::LogId.number(value).unwrap_err();
             assert_eq!(serde_json::to_value(problem.body()).unwrap()["parameter"], "id", "{value}");
+        }
+    }
+
+    #[test]
+    fn the_newest_row_has_a_word_and_nothing_near_it_does() {
+        assert_eq!(PathParam::LogId.number_or_latest("latest").unwrap(), None);
+        assert_eq!(PathParam::LogId.number_or_latest("7").unwrap(), Some(7));
+        for value in ["Latest", "latest ", "newest", ""] {
+            assert!(PathParam::LogId.number_or_latest(value).is_err(), "{value}");
         }
     }
 

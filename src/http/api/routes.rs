@@ -18,7 +18,7 @@ use super::super::problem::{Kind as Wrong, Problem, echo};
 use super::alerting::{Breaker, Delivery, Incident};
 use super::answers::Page;
 use super::path::PathParam;
-use super::views::{Answer, ChannelState, List, ModelState, SlowRequest};
+use super::views::{Answer, ChannelState, LimitList, List, ModelState, SlowRequest};
 use super::{Api, BASE};
 use crate::breaker::act::Kind;
 use crate::detail::LogRow;
@@ -93,73 +93,72 @@ const DAY: Usual = Usual::Last(Duration::from_secs(86_400));
 /// No parameters.
 const NOTHING: Accepts = Accepts { params: &[], window: DAY, limit: 0 };
 
+/// The parameters of a route about rows of the log: the window, what is its own, and every filter.
+macro_rules! about_rows {
+    ([$($first:ident),*], $request_id:ident, [$($last:ident),*]) => {
+        &[
+            Param::From,
+            Param::To,
+            Param::Window,
+            $(Param::$first,)*
+            Param::ChannelId,
+            Param::Model,
+            Param::Group,
+            Param::Username,
+            Param::TokenName,
+            Param::Type,
+            Param::$request_id,
+            Param::MinDuration,
+            Param::Outcome,
+            Param::Stream,
+            $(Param::$last,)*
+        ]
+    };
+}
+
 /// Parameters of sums.
-const SUMS: &[Param] = &[
-    Param::From,
-    Param::To,
-    Param::Window,
-    Param::ChannelId,
-    Param::Model,
-    Param::Group,
-    Param::Username,
-    Param::TokenName,
-    Param::Stream,
-];
+const SUMS: &[Param] = about_rows!([], NoRequestId, []);
 
 /// The same, cut into steps.
-const SUMS_IN_STEPS: &[Param] = &[
-    Param::From,
-    Param::To,
-    Param::Window,
-    Param::Step,
-    Param::By,
-    Param::ChannelId,
-    Param::Model,
-    Param::Group,
-    Param::Username,
-    Param::TokenName,
-    Param::Stream,
-];
-
-/// Parameters of the slowest requests.
-const SLOWEST: &[Param] = &[
-    Param::From,
-    Param::To,
-    Param::Window,
-    Param::ChannelId,
-    Param::Model,
-    Param::Group,
-    Param::Username,
-    Param::TokenName,
-    Param::RequestId,
-    Param::MinDuration,
-    Param::Outcome,
-    Param::Stream,
-    Param::Limit,
-    Param::Cursor,
-];
+const SUMS_IN_STEPS: &[Param] = about_rows!([Step, By], NoRequestId, []);
 
 /// Parameters of rows.
-const ROWS: &[Param] = &[
+const ROWS: &[Param] = about_rows!([], RequestId, [Limit, Cursor]);
+
+/// The same for pages of the log, which a board asks for with whatever filters it has by then.
+const PAGES: &[Param] = about_rows!([], RequestId, [Limit, Cursor, StaleCursor]);
+
+/// Parameters of limits.
+const LIMITS: &[Param] =
+    &[Param::From, Param::To, Param::Window, Param::ChannelId, Param::Model, Param::Limit, Param::Cursor];
+
+/// Parameters of alerts that came in.
+const INCIDENTS: &[Param] = &[
     Param::From,
     Param::To,
     Param::Window,
+    Param::IncidentState,
     Param::ChannelId,
     Param::Model,
-    Param::Group,
-    Param::Username,
-    Param::TokenName,
-    Param::Type,
-    Param::RequestId,
-    Param::MinDuration,
-    Param::Outcome,
-    Param::Stream,
     Param::Limit,
     Param::Cursor,
 ];
 
-/// Parameters of today's state.
-const STATE: &[Param] = &[Param::From, Param::To, Param::Window];
+/// Parameters of messages that went out.
+const DELIVERIES: &[Param] = &[
+    Param::From,
+    Param::To,
+    Param::Window,
+    Param::DeliveryState,
+    Param::Target,
+    Param::ChannelId,
+    Param::Limit,
+    Param::Cursor,
+];
+
+/// Parameters of what was asked of the breaker.
+const ACTS: &[Param] =
+    &[Param::From, Param::To, Param::Window, Param::ChannelId, Param::Limit, Param::Cursor];
 
 /// All routes. To add one, add it here; the router and the document follow.
 pub fn routes() -> Vec<Route> {
@@ -212,24 +211,33 @@ fn rows() -> Vec<Route> {
             "The slowest requests",
             "Slowest first, newest first among equals. The window is the last 24 hours if nothing is said.",
         )
-        .takes(Accepts { params: SLOWEST, window: DAY, limit: 20 })
+        .takes(Accepts { params: ROWS, window: DAY, limit: 20 })
         .reading_log(),
         Route::new("logs", "/logs", "rows", |call: Call| async move {
-            let page = call.api.answers.logs(&call.query).await?;
+            let mut page = call.api.answers.logs(&call.query).await?;
+            if let Some(first) = call.query.first_page().filter(|_| page.items.is_empty()) {
+                page = call.api.answers.logs(&first).await?;
+            }
             Ok::<List<LogRow>, _>(call.list("/logs", page))
         })
         .says(
             "Rows of the log",
             "Newest first. `next` leads to older rows; it neither repeats nor skips one while new rows arrive. The window is all that is kept if nothing is said.",
         )
-        .takes(Accepts { params: ROWS, window: Usual::All, limit: 50 })
+        .takes(Accepts { params: PAGES, window: Usual::All, limit: 50 })
         .reading_log(),
         Route::new("log", "/logs/{id}", "rows", |call: Call| async move {
-            let id = PathParam::LogId.number(&call.argument)?;
+            let Some(id) = PathParam::LogId.number_or_latest(&call.argument)? else {
+                let row = call.api.answers.latest_log().await?;
+                return row.ok_or_else(|| Problem::not_found("there is no answered request in the log"));
+            };
             let row = call.api.answers.log(id).await?;
             row.ok_or_else(|| Problem::not_found(format!("there is no row {id} in the log")))
         })
-        .says("One row in full", "Tokens, cost and its factors, timing, attempts, request and response.")
+        .says(
+            "One row in full",
+            "Tokens, cost and its factors, timing, attempts, request and response. `latest` instead of an id is the newest answered request.",
+        )
         .at(PathParam::LogId)
         .reading_log(),
         Route::new("request", "/requests/{request_id}", "rows", |call: Call| async move {
@@ -244,14 +252,14 @@ fn rows() -> Vec<Route> {
 }
 
 fn states() -> Vec<Route> {
-    let today = Accepts { params: STATE, window: Usual::Today, limit: 0 };
+    let today = Accepts { params: SUMS, window: Usual::Today, limit: 0 };
     vec![
         Route::new("channels", "/channels", "state", |call: Call| async move {
             Ok::<List<ChannelState>, _>(List::whole(call.api.answers.channels(&call.query).await?))
         })
         .says(
             "Channels today",
-            "Every channel with its measures in the window, by default since midnight (TIMEZONE).",
+            "Every channel with its measures in the window, by default since midnight (TIMEZONE). Filters choose the rows that are measured; `channel_id` also the channels that are listed.",
         )
         .takes(today),
         Route::new("models", "/models", "state", |call: Call| async move {
@@ -259,22 +267,24 @@ fn states() -> Vec<Route> {
         })
         .says(
             "Models today",
-            "Every model with its measures in the window, by default since midnight (TIMEZONE).",
+            "Every model with its measures in the window, by default since midnight (TIMEZONE). Filters choose the rows that are measured; `model` also the models that are listed.",
         )
         .takes(today),
         Route::new("limits", "/limits", "state", |call: Call| async move {
-            call.api.answers.limits(call.query.limit, call.api.now()).await
+            let (limits, next) = call.api.answers.limits(&call.query, call.api.now()).await?;
+            let links = call.list("/limits", Page::<()> { items: Vec::new(), next });
+            Ok(LimitList { next: links.next, next_cursor: links.next_cursor, ..limits })
         })
         .says(
             "Limits now",
-            "Where each limit of limits.yml stands, the most used first, and who uses the first ten of them.",
+            "Where each limit of limits.yml stands, the most used first, and who uses it. Limits have windows of their own: `from`, `to` and `window` are read, so that a dashboard can send them, and change nothing. `channel_id` and `model` leave those that are about these alone, as the fields of an item say; a limit on several channels or models together is about none of them alone.",
         )
-        .takes(Accepts { params: &[Param::Limit], window: DAY, limit: 100 }),
+        .takes(Accepts { params: LIMITS, window: Usual::Ever, limit: 100 }),
     ]
 }
 
 fn alerting() -> Vec<Route> {
-    let list = |params| Accepts { params, window: Usual::All, limit: 50 };
+    let list = |params| Accepts { params, window: Usual::Ever, limit: 50 };
     let operate = |id, path, kind| {
         Route::new(id, path, "alerting", move |call: Call| async move {
             let channel_id = PathParam::Channel.number(&call.argument)?;
@@ -289,21 +299,30 @@ fn alerting() -> Vec<Route> {
             let page = call.api.answers.incidents(&call.query).await?;
             Ok::<List<Incident>, _>(call.list("/incidents", page))
         })
-        .says("Alerts that came in", "Newest first: since when, until when, and what was done about them.")
-        .takes(list(&[Param::IncidentState, Param::ChannelId, Param::Limit, Param::Cursor])),
+        .says(
+            "Alerts that came in",
+            "Newest first: since when, until when, and what was done about them. In a window are those that fired at any time in it.",
+        )
+        .takes(list(INCIDENTS)),
         Route::new("deliveries", "/deliveries", "alerting", |call: Call| async move {
             let page = call.api.answers.deliveries(&call.query).await?;
             Ok::<List<Delivery>, _>(call.list("/deliveries", page))
         })
-        .says("Messages that went out", "Newest first: where to, how far they are, and what the target said.")
-        .takes(list(&[Param::DeliveryState, Param::Target, Param::Limit, Param::Cursor])),
+        .says(
+            "Messages that went out",
+            "Newest first: where to, how far they are, and what the target said. In a window are those that were queued in it.",
+        )
+        .takes(list(DELIVERIES)),
         Route::new("breaker", "/breaker", "alerting", |call: Call| async move {
             let (breaker, next) = call.api.answers.breaker(&call.query).await?;
             let links = call.list("/breaker", Page::<()> { items: Vec::new(), next });
             Ok(Breaker { next: links.next, next_cursor: links.next_cursor, ..breaker })
         })
-        .says("The circuit breaker", "Which channels it holds disabled, and what it was asked for, newest first.")
-        .takes(list(&[Param::Limit, Param::Cursor])),
+        .says(
+            "The circuit breaker",
+            "Which channels it holds disabled, and what it was asked for, newest first. In a window is what was asked for in it; `open` is what is held now.",
+        )
+        .takes(list(ACTS)),
         operate("trip", "/channels/{id}/trip", Kind::Trip).says(
             "Disable a channel",
             "The breaker does it with its guards, but for the age of an alert and BREAKER_MAX_PER_HOUR. Waits up to 8 s for how it goes; 202 if that is not known by then.",

@@ -25,7 +25,7 @@ pub(super) fn api() -> Api {
     let store = Store::open(&folder.path().join("monitor.db")).unwrap();
     let log = Database::new(&Dsn::parse("sqlite:///nowhere/one-api.db").unwrap());
     let state = state::State::default();
-    let answers = Answers::new(state, store, log, None, 5.0, jiff::tz::TimeZone::UTC);
+    let answers = Answers::new(state, store, log, None, 5.0, jiff::tz::TimeZone::UTC).unwrap();
     Api::new(answers, history, Clock::system()).unwrap()
 }
 

@@ -212,6 +212,12 @@ pub struct Trend {
     pub by: Option<By>,
     /// One for each step, and for each model, channel or user in it, in the order of time.
     pub items: Vec<TrendPoint>,
+    /// Always null: all steps are here.
+    #[schema(required = true)]
+    pub next: Option<String>,
+    /// Always null.
+    #[schema(required = true)]
+    pub next_cursor: Option<String>,
 }
 
 /// Measures of one step.
@@ -329,10 +335,10 @@ pub struct ModelState {
 pub struct LimitList {
     /// Each key of each limit.
     pub items: Vec<LimitState>,
-    /// Always null.
+    /// The next page as a link; null on the last one.
     #[schema(required = true)]
     pub next: Option<String>,
-    /// Always null.
+    /// The same as a value for `cursor`.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
     /// When the limits in force were read; null if there are none, or if they are those of an earlier run.
@@ -354,10 +360,11 @@ pub struct LimitState {
     /// The channel's name.
     #[schema(required = true)]
     pub channel_name: Option<String>,
-    /// The model, or the pattern of models; null if it is about all.
+    /// The model, or the pattern of models; null if it is about all; `_other` for models that no channel offers and no
+    /// request was answered for.
     #[schema(required = true)]
     pub model: Option<String>,
-    /// It sums the keys that exceed the bound on keys.
+    /// It sums what is not counted by itself: such models, and keys beyond MAX_SERIES.
     pub rest: bool,
     /// What is summed.
     #[schema(value_type = String)]
@@ -390,7 +397,7 @@ pub struct LimitState {
     /// When it will be used up at the present rate; null if not in this window, or already.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     pub exhausted_at: Option<Timestamp>,
-    /// The three biggest contributors; null if so many limits are listed that this one was left out.
+    /// The three biggest contributors; null for what is not counted by itself.
     #[schema(required = true)]
     pub contributors: Option<Vec<Contributor>>,
 }

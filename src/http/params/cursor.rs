@@ -63,14 +63,17 @@ impl Cursor {
     /// # Errors
     /// If it is no cursor, or one of another list.
     pub fn decode(text: &str, binding: Binding) -> Result<Self, Problem> {
-        let accepted =
-            "a next_cursor of the same route with the same filters, or no cursor for the first page";
-        let wrong = |detail: &'static str| Problem::parameter("cursor", detail, accepted);
+        Self::decode_if_bound(text, binding)?
+            .ok_or_else(|| wrong("this cursor belongs to another route or to other filters"))
+    }
+
+    /// The same; None for a cursor of another list.
+    ///
+    /// # Errors
+    /// If it is no cursor.
+    pub fn decode_if_bound(text: &str, binding: Binding) -> Result<Option<Self>, Problem> {
         let (cursor, bound_to) = Self::read(text).ok_or_else(|| wrong("this is no cursor of this API"))?;
-        if bound_to != binding {
-            return Err(wrong("this cursor belongs to another route or to other filters"));
-        }
-        Ok(cursor)
+        Ok(Some(cursor).filter(|_| bound_to == binding))
     }
 
     fn read(text: &str) -> Option<(Self, Binding)> {
@@ -88,6 +91,11 @@ impl Cursor {
         let from = Timestamp::from_millisecond(i64::from_le_bytes(*from)).ok()?;
         Some((Self { from, position: Position(position) }, Binding(u64::from_le_bytes(*binding))))
     }
+}
+
+fn wrong(detail: &'static str) -> Problem {
+    let accepted = "a next_cursor of the same route with the same filters, or no cursor for the first page";
+    Problem::parameter("cursor", detail, accepted)
 }
 
 #[cfg(test)]

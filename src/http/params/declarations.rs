@@ -23,11 +23,13 @@ pub enum Param {
     TokenName,
     Type,
     RequestId,
+    NoRequestId,
     MinDuration,
     Outcome,
     Stream,
     Limit,
     Cursor,
+    StaleCursor,
     Step,
     By,
     IncidentState,
@@ -55,7 +57,7 @@ const LIST: &str = "Comma list of alternatives, at most 100; empty, `*` and `.*`
 
 impl Param {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::From,
         Self::To,
         Self::Window,
@@ -66,11 +68,13 @@ impl Param {
         Self::TokenName,
         Self::Type,
         Self::RequestId,
+        Self::NoRequestId,
         Self::MinDuration,
         Self::Outcome,
         Self::Stream,
         Self::Limit,
         Self::Cursor,
+        Self::StaleCursor,
         Self::Step,
         Self::By,
         Self::IncidentState,
@@ -90,8 +94,13 @@ impl Param {
             Self::ChannelId | Self::Type | Self::Outcome | Self::Stream | Self::MinDuration => {
                 self.of_closed_values()
             }
-            Self::Model | Self::Group | Self::Username | Self::TokenName | Self::RequestId => self.of_names(),
-            Self::Limit | Self::Cursor | Self::By => self.of_lists(),
+            Self::Model
+            | Self::Group
+            | Self::Username
+            | Self::TokenName
+            | Self::RequestId
+            | Self::NoRequestId => self.of_names(),
+            Self::Limit | Self::Cursor | Self::StaleCursor | Self::By => self.of_lists(),
             Self::IncidentState | Self::DeliveryState | Self::Target => self.of_alerting(),
         }
     }
@@ -231,6 +240,13 @@ impl Param {
                 example: "production",
                 schema: text_list,
             },
+            Self::NoRequestId => &Declaration {
+                name: "request_id",
+                about: "Nothing but empty, `*` or `.*`: sums come from the history, which holds no request ids. `/api/v1/logs` and `/api/v1/slow-requests` take them.",
+                accepted: "empty, * or .*; /api/v1/logs and /api/v1/slow-requests take request ids",
+                example: "*",
+                schema: || one_of(&[]),
+            },
             _ => &Declaration {
                 name: "request_id",
                 about: "Only rows of these requests. Logs of versions before 0.10.8 have no request ids.",
@@ -287,6 +303,13 @@ impl Param {
                 accepted: "a next_cursor of the same route with the same filters",
                 example: "",
                 schema: short_text,
+            },
+            Self::StaleCursor => &Declaration {
+                name: "stale_cursor",
+                about: "What to do with a `cursor` that belongs to other filters, or behind which there is nothing: `refuse` it, which is usual and makes the second an empty page, or begin with the `first` page, as somebody who turns pages and then changes a filter expects.",
+                accepted: "refuse or first",
+                example: "first",
+                schema: || text().enum_values(Some(["refuse", "first", ""])).build().into(),
             },
             _ => &Declaration {
                 name: "by",

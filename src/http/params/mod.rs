@@ -53,8 +53,10 @@ pub enum Usual {
     Last(Duration),
     /// Since midnight where the operator lives.
     Today,
-    /// All that is kept.
+    /// All that is kept of the log.
     All,
+    /// All there is, however old: what it is asked of is kept longer than the log, or not of the past at all.
+    Ever,
 }
 
 /// What is known beside the query.
@@ -66,6 +68,8 @@ pub struct Known {
     pub today: Duration,
     /// How far back anything is known.
     pub history: Duration,
+    /// From when on every row is known, if that is later than what `history` says.
+    pub known_from: Timestamp,
 }
 
 /// By what a trend is told apart.
@@ -105,6 +109,8 @@ pub struct Query {
     pub limit: usize,
     /// The last row of the page before, if this is not the first.
     pub after: Option<Position>,
+    /// A page that is not there is the first one.
+    forgiving: bool,
     /// How a trend is cut.
     pub step: Step,
     /// By what a trend is told apart; None for everything together.
@@ -124,7 +130,12 @@ impl Query {
         let mut given = Given::new(accepts, query)?;
         let filters = given.filters()?;
         let binding = Binding::new(route, &filters);
-        let cursor = given.take(Param::Cursor).map(|text| Cursor::decode(&text, binding)).transpose()?;
+        let forgiving = given.forgives()?;
+        let cursor = match given.take(Param::Cursor) {
+            Some(text) if forgiving => Cursor::decode_if_bound(&text, binding)?,
+            Some(text) => Some(Cursor::decode(&text, binding)?),
+            None => None,
+        };
         let mut window = given.window(accepts, known)?;
         if let Some(cursor) = cursor.filter(|_| given.get(Param::From).is_none()) {
             // A window that is given by its length stays where it was on the first page.
@@ -134,12 +145,18 @@ impl Query {
             window,
             limit: given.limit(accepts)?,
             after: cursor.map(|cursor| cursor.position),
+            forgiving,
             step: Step::parse(given.get(Param::Step), &window)?,
             by: given.by()?,
             filters,
             binding,
             given: given.pairs,
         })
+    }
+
+    /// The first page instead of this one, if there is nothing on this one and that was asked for.
+    pub fn first_page(&self) -> Option<Self> {
+        (self.forgiving && self.after.is_some()).then(|| Self { after: None, ..self.clone() })
     }
 
     /// The cursor with which a list goes on after `position`.
@@ -194,13 +211,16 @@ impl Given {
             to: self.get(Param::To),
             window: self.get(Param::Window),
         };
-        let usual = match accepts.window {
-            Usual::Last(length) => length,
+        let (usual, known) = match accepts.window {
+            Usual::Last(length) => (length, known),
             // A window has a length, also at midnight.
-            Usual::Today => known.today.max(Duration::from_secs(1)),
-            Usual::All => Duration::MAX,
+            Usual::Today => (known.today.max(Duration::from_secs(1)), known),
+            Usual::All => (Duration::MAX, known),
+            Usual::Ever => {
+                (Duration::MAX, Known { history: Duration::MAX, known_from: Timestamp::MIN, ..known })
+            }
         };
-        Window::parse(given, known.now, usual, known.history)
+        Window::parse(given, usual, known)
     }
 
     fn filters(&self) -> Result<Filters, Problem> {
@@ -217,7 +237,7 @@ impl Given {
             usernames: list(Param::Username)?,
             token_names: list(Param::TokenName)?,
             kinds: numbers(Param::Type, filters::KINDS)?,
-            request_ids: list(Param::RequestId)?,
+            request_ids: self.request_ids()?,
             min_duration: Some(text(min_duration))
                 .filter(|text| !filters::is_all(text))
                 .map(|text| filters::duration(min_duration.name(), text, min_duration.declaration().accepted))
@@ -241,6 +261,19 @@ impl Given {
         })
     }
 
+    fn request_ids(&self) -> Result<Vec<String>, Problem> {
+        let list = |param: Param| filters::alternatives(param.name(), self.get(param).unwrap_or_default());
+        if list(Param::NoRequestId)?.is_empty() {
+            return list(Param::RequestId);
+        }
+        let param = Param::NoRequestId;
+        Err(Problem::parameter(
+            param.name(),
+            "sums cannot be told by request: the history that they come from holds no request ids",
+            param.declaration().accepted,
+        ))
+    }
+
     /// The one of the values that is given.
     fn one_of(&self, param: Param, values: &[&'static str]) -> Result<Option<&'static str>, Problem> {
         let text = self.get(param).unwrap_or_default();
@@ -256,6 +289,15 @@ impl Given {
         let number = text.parse().ok().filter(|number| (1..=MAX_LIMIT).contains(number));
         let digits = text.bytes().all(|byte| byte.is_ascii_digit());
         number.filter(|_| digits).ok_or_else(|| Param::Limit.refuse(text))
+    }
+
+    /// Whether a cursor that leads nowhere is no mistake.
+    fn forgives(&self) -> Result<bool, Problem> {
+        match self.get(Param::StaleCursor) {
+            None | Some("refuse") => Ok(false),
+            Some("first") => Ok(true),
+            Some(text) => Err(Param::StaleCursor.refuse(text)),
+        }
     }
 
     fn by(&self) -> Result<Option<By>, Problem> {

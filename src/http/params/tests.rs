@@ -11,6 +11,7 @@ fn known() -> Known {
         now: "2026-01-31T12:00:00Z".parse().unwrap(),
         today: Duration::from_secs(12 * 3600),
         history: Duration::from_secs(31 * 86_400),
+        known_from: Timestamp::MIN,
     }
 }
 
@@ -104,7 +105,7 @@ fn a_wrong_value_is_answered_with_the_words_of_its_declaration() {
 
 #[test]
 fn every_declared_example_is_accepted() {
-    static PARAMS: [Param; 20] = Param::ALL;
+    static PARAMS: [Param; 22] = Param::ALL;
     for param in &PARAMS {
         let query = format!("{}={}", param.name(), param.declaration().example);
         // Two are called `state`, of different routes.

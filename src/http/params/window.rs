@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::problem::{Problem, echo};
+use super::Known;
 
 /// What `from` and `to` accept, in words.
 pub const MOMENTS: &str =
@@ -43,6 +44,8 @@ pub struct Window {
     pub to: Option<Timestamp>,
     /// When it was asked for.
     pub now: Timestamp,
+    /// From when on every row is known.
+    known_from: Timestamp,
 }
 
 /// The three parameters as given.
@@ -57,17 +60,12 @@ pub struct Given<'a> {
 }
 
 impl Window {
-    /// Reads the parameters. `usual` is how long the window is if they do not say; `history` how far back is
-    /// known.
+    /// Reads the parameters. `usual` is how long the window is if they do not say.
     ///
     /// # Errors
     /// Which parameter is wrong, and what is accepted.
-    pub fn parse(
-        given: Given<'_>,
-        now: Timestamp,
-        usual: Duration,
-        history: Duration,
-    ) -> Result<Self, Problem> {
+    pub fn parse(given: Given<'_>, usual: Duration, known: Known) -> Result<Self, Problem> {
+        let Known { now, history, .. } = known;
         if let (Some(_), Some(_)) = (given.from, given.window) {
             return Err(Problem::parameter(
                 "window",
@@ -78,11 +76,12 @@ impl Window {
         let to = given.to.map(|text| moment("to", text)).transpose()?;
         let end = to.map_or(now, |to| to.min(now));
         let (usual, oldest) = (usual.min(history.max(GRACE)), before(now, history));
+        let first = before(oldest, GRACE).max(known.known_from);
         let (named, from) = match (given.from, given.window) {
             (Some(text), _) => ("from", moment("from", text)?),
             (None, Some(text)) => ("window", before(end, length(text)?)),
             // A length that nobody asked for gives way to the history.
-            (None, None) if oldest < end => ("to", before(end, usual).max(before(oldest, GRACE))),
+            (None, None) if first < end => ("to", before(end, usual).max(first)),
             (None, None) => ("to", before(end, usual)),
         };
         if given.from.is_some() && from >= end {
@@ -99,18 +98,21 @@ impl Window {
                 ),
             });
         }
-        if from < before(oldest, GRACE) {
-            let history = plain(history);
+        if from < first {
+            let (history, raised) = (plain(history), first > oldest);
+            let (oldest, why) = if raised {
+                (first, format!("HISTORY was shorter than {history} when it was read"))
+            } else {
+                (oldest, format!("HISTORY is {history}"))
+            };
             return Err(Problem::parameter(
                 named,
-                format!(
-                    "the window begins at {from}, and nothing before {oldest} is kept: HISTORY is {history}"
-                ),
+                format!("the window begins at {from}, and nothing before {oldest} is kept: {why}"),
                 format!("a window that begins at {oldest} or later"),
             ));
         }
         // An end that has not come yet is no end.
-        Ok(Self { from, to: to.filter(|to| *to < now), now })
+        Ok(Self { from, to: to.filter(|to| *to < now), now, known_from: first })
     }
 
     /// Its end, now if it is open.
@@ -132,7 +134,12 @@ impl Window {
     /// The window of the same length just before.
     #[must_use]
     pub fn before(&self) -> Self {
-        Self { from: before(self.from, self.length()), to: Some(self.from), now: self.now }
+        Self { from: before(self.from, self.length()), to: Some(self.from), ..*self }
+    }
+
+    /// Whether every row of that one is known.
+    pub fn before_is_known(&self) -> bool {
+        self.before().from >= self.known_from
     }
 }
 
@@ -249,7 +256,11 @@ mod tests {
         let given = |text: &'static str| (!text.is_empty()).then_some(text);
         // Texts of tests live long enough.
         let leak = |text: &str| given(Box::leak(text.to_owned().into_boxed_str()));
-        Window::parse(Given { from: leak(from), to: leak(to), window: leak(window) }, now(), DAY, HISTORY)
+        Window::parse(Given { from: leak(from), to: leak(to), window: leak(window) }, DAY, known())
+    }
+
+    fn known() -> Known {
+        Known { now: now(), today: DAY, history: HISTORY, known_from: Timestamp::MIN }
     }
 
     fn refused(from: &str, to: &str, window: &str) -> (String, String) {
@@ -348,11 +359,38 @@ mod tests {
 
     #[test]
     fn a_short_history_shortens_the_usual_window() {
-        let none = Window::parse(Given::default(), now(), DAY, Duration::ZERO).unwrap();
+        let short = Known { history: Duration::ZERO, ..known() };
+        let none = Window::parse(Given::default(), DAY, short).unwrap();
         assert_eq!(none.length(), Duration::from_secs(3600));
         let given = Given { to: Some("2026-01-31T08:00:00Z"), ..Given::default() };
-        let all = Window::parse(given, now(), Duration::MAX, HISTORY).unwrap();
+        let all = Window::parse(given, Duration::MAX, known()).unwrap();
         assert_eq!(all.from, at("2025-12-31T11:00:00Z"));
+    }
+
+    #[test]
+    fn what_was_not_read_under_a_shorter_history_is_said_to_be_missing() {
+        let known = Known { known_from: at("2026-01-21T12:00:00Z"), ..known() };
+        let read = |given: Given<'_>| Window::parse(given, Duration::MAX, known);
+        let window = |text| Given { window: Some(text), ..Given::default() };
+        assert_eq!(read(window("10d")).unwrap().from, known.known_from);
+        let body = |problem: Problem| serde_json::to_value(problem.body()).unwrap();
+        let problem = body(read(window("11d")).unwrap_err());
+        assert_eq!(problem["parameter"], "window");
+        assert_eq!(problem["accepted"], "a window that begins at 2026-01-21T12:00:00Z or later");
+        let said = problem["detail"].as_str().unwrap();
+        assert!(said.contains("HISTORY was shorter than 31d when it was read"), "{said}");
+        // Nobody asked for more than there is.
+        assert_eq!(read(Given::default()).unwrap().from, known.known_from);
+        let early = Given { to: Some("2026-01-20T00:00:00Z"), ..Given::default() };
+        assert_eq!(body(read(early).unwrap_err())["parameter"], "to");
+    }
+
+    #[test]
+    fn the_window_before_is_known_if_it_begins_in_what_is_kept() {
+        let known_before = |window: &str| read("", "", window).unwrap().before_is_known();
+        assert!(known_before("372h") && known_before("15d"));
+        // An hour more than HISTORY is kept.
+        assert!(!known_before("16d") && !known_before("31d"));
     }
 
     fn step(text: Option<&str>, window: &str) -> Result<u64, String> {

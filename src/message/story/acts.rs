@@ -20,11 +20,14 @@ impl Teller<'_> {
         rows.extend(self.afterwards(act).map(Row::Line));
         rows.push(self.field(Phrase::AskedBy, self.origin(&act.origin)));
         rows.push(self.field(Phrase::At, self.time(act.asked_at)));
+        rows.extend(self.board());
         single(tone(act), title, rows, mark)
     }
 
     /// A channel that should be quiet is not.
-    pub(super) fn busy(self, id: i64, requests: u64, seconds: i64) -> Story {
+    pub(super) fn busy(self, id: i64, requests: u64, at_least: bool, seconds: i64) -> Story {
+        let count = Text::ours(grouped(requests));
+        let count = if at_least { self.words.say(Phrase::AtLeast, &[("count", count)]) } else { count };
         let channel = self
             .known
             .acts
@@ -32,13 +35,10 @@ impl Teller<'_> {
             .map_or_else(|| self.phrase(Phrase::ChannelUnknown), |act| self.channel_of(act));
         let said = self.words.say(
             Phrase::Busy,
-            &[
-                ("channel", channel.clone()),
-                ("count", Text::ours(grouped(requests))),
-                ("length", self.length(seconds)),
-            ],
+            &[("channel", channel.clone()), ("count", count), ("length", self.length(seconds))],
         );
-        let rows = vec![Row::Line(said), Row::Line(self.phrase(Phrase::BusyAdvise))];
+        let mut rows = vec![Row::Line(said), Row::Line(self.phrase(Phrase::BusyAdvise))];
+        rows.extend(self.board());
         let title = self.words.say(Phrase::TitleBusy, &[("channel", channel)]);
         single(Tone::Critical, title, rows, Some(self.act_mark(id)))
     }
@@ -62,7 +62,11 @@ impl Teller<'_> {
             Outcome::Done => (either(Phrase::TripDone, Phrase::RestoreDone), "", None, None),
             Outcome::WouldDo => (either(Phrase::TripWouldDo, Phrase::RestoreWouldDo), "", None, None),
             Outcome::AlreadySo { .. } if !trip => (Phrase::RestoreAlready, "", None, None),
-            Outcome::AlreadySo { status: 3 } => (Phrase::TripAlreadyByGateway, "", None, None),
+            Outcome::AlreadySo { by: Some(by), held, .. } => {
+                let phrase = if *held { Phrase::TripAlreadyHeld } else { Phrase::TripAlreadyOurs };
+                (phrase, "act", Some(Text::ours(by.to_string())), None)
+            }
+            Outcome::AlreadySo { status: 3, .. } => (Phrase::TripAlreadyByGateway, "", None, None),
             Outcome::AlreadySo { .. } => (Phrase::TripAlreadyByHand, "", None, None),
             Outcome::Refused { why: Refusal::Over } if trip => (Phrase::TripOver, "", None, None),
             Outcome::Refused { why } => {
@@ -73,23 +77,40 @@ impl Teller<'_> {
                 let phrase = either(Phrase::TripFailed, Phrase::RestoreFailed);
                 (phrase, "why", Some(self.failure(why)), Some(by_hand))
             }
-            Outcome::Unverified { status } => {
+            Outcome::Unverified { status: Some(status) } => {
                 let phrase = either(Phrase::TripUnverified, Phrase::RestoreUnverified);
                 (phrase, "status", Some(self.status(*status)), None)
             }
+            Outcome::Unverified { status: None } => {
+                (either(Phrase::TripUnread, Phrase::RestoreUnread), "", None, None)
+            }
         };
-        let texts = [("channel", self.channel_of(act)), (key, text.unwrap_or_default())];
+        let channel = match &act.outcome {
+            Outcome::Refused { why: Refusal::Rest } => self.phrase(Phrase::OtherChannels),
+            _ => self.channel_of(act),
+        };
+        let texts = [("channel", channel), (key, text.unwrap_or_default())];
         let mut sentences = vec![self.words.say(phrase, &texts)];
         sentences.extend(advice.map(|phrase| self.phrase(phrase)));
         self.sentences(sentences)
     }
 
-    /// What becomes of a channel that was disabled.
+    /// What becomes of a channel that was disabled. It is enabled again when every act that holds it agrees, so the one that
+    /// lasts longest speaks.
     pub(super) fn afterwards(self, act: &Act) -> Option<Text> {
-        if act.kind != Kind::Trip || act.outcome != Outcome::Done {
+        let holds = matches!(act.outcome, Outcome::Done | Outcome::AlreadySo { held: true, .. });
+        if act.kind != Kind::Trip || !holds {
             return None;
         }
-        Some(match (&act.restore, act.restore_at) {
+        let others = act.channel_id.and_then(|channel| self.known.holders.get(&channel));
+        let others = others.into_iter().flatten().filter(|other| other.id != act.id);
+        let longest = others.chain([act]).max_by_key(|act| match (&act.restore, act.restore_at) {
+            (Restore::Never, _) => (3, None),
+            (Restore::WindowReset, None) => (2, None),
+            (Restore::After(_), None) => (1, None),
+            (_, Some(at)) => (0, Some(at)),
+        })?;
+        Some(match (&longest.restore, longest.restore_at) {
             (Restore::Never, _) => self.phrase(Phrase::ThenNever),
             (_, Some(at)) => {
                 let phrase = if at > self.known.now { Phrase::ThenAt } else { Phrase::ThenWas };
@@ -106,6 +127,7 @@ impl Teller<'_> {
         let say = |phrase, texts: &[(&str, Text)]| self.words.say(phrase, texts);
         match why {
             Refusal::Off => self.phrase(Phrase::WhyOff),
+            Refusal::Rest => self.phrase(Phrase::WhyRest),
             Refusal::NoChannel { text } if text.trim().is_empty() => self.phrase(Phrase::WhyNoLabel),
             Refusal::NoChannel { text } => say(Phrase::WhyNoChannel, &[("text", Text::value(text))]),
             Refusal::UnknownChannel => self.phrase(Phrase::WhyUnknownChannel),
@@ -140,6 +162,8 @@ impl Teller<'_> {
             self.words.say(phrase, &[("detail", detail)])
         };
         match why {
+            Failure::NotSet => self.phrase(Phrase::FailNotSet),
+            Failure::NoDatabase => self.phrase(Phrase::FailNoDatabase),
             Failure::Unreachable { detail } => with(Phrase::FailUnreachable, detail),
             Failure::Denied { detail } => with(Phrase::FailDenied, detail),
             Failure::RateLimited => self.phrase(Phrase::FailRateLimited),
@@ -150,13 +174,12 @@ impl Teller<'_> {
         }
     }
 
-    fn status(self, status: Option<i64>) -> Text {
+    fn status(self, status: i64) -> Text {
         match status {
-            None => self.phrase(Phrase::StatusUnread),
-            Some(1) => self.phrase(Phrase::StatusEnabled),
-            Some(2) => self.phrase(Phrase::StatusByHand),
-            Some(3) => self.phrase(Phrase::StatusByGateway),
-            Some(other) => self.words.say(Phrase::StatusOther, &[("status", Text::ours(other.to_string()))]),
+            1 => self.phrase(Phrase::StatusEnabled),
+            2 => self.phrase(Phrase::StatusByHand),
+            3 => self.phrase(Phrase::StatusByGateway),
+            other => self.words.say(Phrase::StatusOther, &[("status", Text::ours(other.to_string()))]),
         }
     }
 
@@ -168,7 +191,13 @@ impl Teller<'_> {
             }
             Origin::Operator => self.phrase(Phrase::ByOperator),
             Origin::Schedule { act } => {
-                self.words.say(Phrase::BySchedule, &[("act", Text::ours(act.to_string()))])
+                let number = ("act", Text::ours(act.to_string()));
+                match self.known.acts.get(act).map(|parent| &parent.origin) {
+                    Some(parent @ Origin::Alert { .. }) => {
+                        self.words.say(Phrase::ByScheduleOf, &[number, ("origin", self.origin(parent))])
+                    }
+                    _ => self.words.say(Phrase::BySchedule, &[number]),
+                }
             }
         }
     }
@@ -182,6 +211,7 @@ fn a_person_may(why: &Refusal) -> bool {
             | Refusal::NotOurs
             | Refusal::Over
             | Refusal::UnknownChannel
+            | Refusal::Rest
             | Refusal::NoChannel { .. }
     )
 }

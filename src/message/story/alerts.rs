@@ -5,10 +5,12 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 
 use super::acts::tag;
+use super::links;
 use super::{Block, Story, Teller, Tone};
 use crate::alert::{Alert, Status};
 use crate::breaker::act::Act;
-use crate::limits::Severity;
+use crate::config::Language;
+use crate::limits::{REST, Severity};
 use crate::message::figures::{self, percent};
 use crate::message::template::{self, View};
 use crate::message::text::{Link, Row, Text, cut};
@@ -17,6 +19,10 @@ use crate::message::{AlertGroup, Change, LimitFacts, Told};
 
 /// Alerts of a message that are told in full; each further one has a line. Nobody reads more at night.
 const MAX_DETAILED: usize = 5;
+
+/// The boards that come with the monitor.
+const OUR_BOARDS: [&str; 7] =
+    ["tm-overview", "tm-channels", "tm-performance", "tm-logs", "tm-log-detail", "tm-limits", "tm-self"];
 
 /// Labels of a user's own alert that are shown.
 const MAX_LABELS: usize = 12;
@@ -133,7 +139,11 @@ impl Teller<'_> {
         let firing = cases.len() - resolved;
         let mut counts = Vec::new();
         if firing > 0 {
-            let phrase = if firing == 1 { Phrase::CountFiringOne } else { Phrase::CountFiring };
+            let phrase = match firing {
+                _ if resolved > 0 => Phrase::CountMixed,
+                1 => Phrase::CountFiringOne,
+                _ => Phrase::CountFiring,
+            };
             counts.push(self.words.count(phrase, u64::try_from(firing).unwrap_or(u64::MAX)));
         }
         if resolved > 0 {
@@ -170,7 +180,7 @@ impl Teller<'_> {
     /// What an alert is about: its rule and whom that concerns; of a user's own rule what it says itself.
     fn matter(self, case: &Case<'_>) -> Text {
         let alert = case.alert();
-        let summary = alert.annotation("summary");
+        let summary = self.annotation(alert, "summary");
         if Phrase::of_rule(alert.name()).is_none() && !summary.trim().is_empty() {
             return Text::value(summary);
         }
@@ -190,7 +200,7 @@ impl Teller<'_> {
         parts.extend(named("limit"));
         parts.extend(self.channel_of_alert(case, Self::channel_among));
         if parts.len() < 2 {
-            parts.extend(named("model"));
+            parts.extend(self.model(case));
         }
         if parts.is_empty() || alert.label("channel_id").is_empty() {
             parts.extend(named("group"));
@@ -217,8 +227,30 @@ impl Teller<'_> {
             }
             return Some(by_id(self, id));
         }
-        let label = case.alert().label("channel_id");
-        (!label.is_empty()).then(|| Text::value(label))
+        match case.alert().label("channel_id") {
+            "" => None,
+            REST => Some(self.phrase(Phrase::OtherChannels)),
+            odd => Some(Text::value(odd)),
+        }
+    }
+
+    /// The model of an alert, or the pattern of models that its limit is about.
+    fn model(self, case: &Case<'_>) -> Option<Text> {
+        let of_limit = case.facts.map(|facts| facts.models.as_str()).filter(|pattern| !pattern.is_empty());
+        match case.alert().label("model") {
+            "" => of_limit.map(Text::value),
+            REST => Some(self.phrase(Phrase::OtherModels)),
+            model => Some(Text::value(model)),
+        }
+    }
+
+    /// What an alert says in the language of its reader, if its rule has that, such as `summary_zh`.
+    fn annotation<'a>(self, alert: &'a Alert, name: &str) -> &'a str {
+        let own = match self.wording.language {
+            Language::En => "",
+            Language::ZhCn => alert.annotation(&format!("{name}_zh")),
+        };
+        if own.trim().is_empty() { alert.annotation(name) } else { own }
     }
 
     /// An alert on one line, with its mark.
@@ -227,7 +259,7 @@ impl Teller<'_> {
         if case.over.is_none()
             && let Some(share) = case.facts.and_then(|facts| percent(facts.used, facts.max))
         {
-            brief = brief.then(&format!(" · {share} %"));
+            brief = brief.then(&format!(" · {share}%"));
         }
         brief
     }
@@ -246,7 +278,7 @@ impl Teller<'_> {
         let alert = case.alert();
         let mut rows = Vec::new();
         let ours = Phrase::of_rule(alert.name()).is_some();
-        if !ours && !alert.annotation("summary").trim().is_empty() && !alert.name().is_empty() {
+        if !ours && !self.annotation(alert, "summary").trim().is_empty() && !alert.name().is_empty() {
             rows.push(self.field(Phrase::Rule, Text::value(alert.name())));
         }
         let limit = alert.label("limit");
@@ -254,10 +286,9 @@ impl Teller<'_> {
             rows.push(self.field(Phrase::Limit, Text::value(limit)));
         }
         rows.extend(self.channel_label(case).map(|channel| self.field(Phrase::Channel, channel)));
-        for (name, label) in [(Phrase::Model, "model"), (Phrase::Group, "group")] {
-            if !alert.label(label).is_empty() {
-                rows.push(self.field(name, Text::value(alert.label(label))));
-            }
+        rows.extend(self.model(case).map(|model| self.field(Phrase::Model, model)));
+        if !alert.label("group").is_empty() {
+            rows.push(self.field(Phrase::Group, Text::value(alert.label("group"))));
         }
         if let Some(facts) = case.facts {
             let name = if case.over.is_some() { Phrase::Now } else { Phrase::Used };
@@ -274,7 +305,7 @@ impl Teller<'_> {
         if let (Some(facts), None) = (case.facts, case.over) {
             rows.extend(self.contributors(facts));
         }
-        rows.extend(description(case).map(Row::Long));
+        rows.extend(self.description(case).map(Row::Long));
         if !ours {
             rows.extend(self.labels(alert).map(|labels| self.field(Phrase::Labels, labels)));
         }
@@ -337,31 +368,24 @@ impl Teller<'_> {
         let mut links = Vec::new();
         let dashboard = alert.annotation("dashboard").trim();
         let dashboard = match (dashboard.strip_prefix('/'), &self.wording.grafana_url) {
-            (Some(path), Some(grafana)) => Some(format!("{grafana}/{path}")),
+            (Some(path), Some(grafana)) => {
+                Some(format!("{grafana}/{}", board_in(self.wording.language, path)))
+            }
             (Some(_), None) => None,
             (None, _) => Some(dashboard.to_owned()).filter(|url| !url.is_empty()),
         };
         let dashboard = dashboard.or_else(|| alert.dashboard_url.clone());
         links.extend(dashboard.and_then(|url| Link::new(label(Phrase::LinkDashboard), &url)));
-        let runbook = alert.annotation("runbook_url").trim();
-        let runbook_link = Link::new(label(Phrase::LinkRunbook), runbook);
-        let by_name = runbook_link.is_none() && !runbook.is_empty();
-        links.extend(runbook_link);
+        let runbook = links::runbook(alert, self.wording.runbook_url.as_deref());
+        links.extend(runbook.and_then(|url| Link::new(label(Phrase::LinkRunbook), &url)));
         if case.over.is_none() {
-            let silence = alert.silence_url.as_deref();
-            links.extend(silence.and_then(|url| Link::new(label(Phrase::LinkSilence), url)));
+            let silence = links::silence(alert, sender);
+            links.extend(silence.and_then(|url| Link::new(label(Phrase::LinkSilence), &url)));
         }
         let source = alert.generator_url.as_deref();
         links.extend(source.and_then(|url| Link::new(label(Phrase::LinkSource), url)));
         links.extend(sender.and_then(|url| Link::new(label(Phrase::LinkSender), url)));
-        let mut rows = Vec::new();
-        if by_name && case.over.is_none() {
-            rows.push(self.field(Phrase::Runbook, Text::value(runbook)));
-        }
-        if !links.is_empty() {
-            rows.push(Row::Links(links));
-        }
-        rows
+        if links.is_empty() { Vec::new() } else { vec![Row::Links(links)] }
     }
 
     /// The same for an operator's own wording.
@@ -388,7 +412,7 @@ impl Teller<'_> {
             limit: label("limit"),
             channel: self.channel_label(case).map(plain).unwrap_or_default(),
             channel_id: label("channel_id"),
-            model: label("model"),
+            model: self.model(case).map(plain).unwrap_or_default(),
             used: facts.map(|facts| plain(self.used(facts))).unwrap_or_default(),
             percent: facts.and_then(|facts| percent(facts.used, facts.max)).unwrap_or_default(),
             window: facts.map(|facts| plain(self.window(facts))).unwrap_or_default(),
@@ -397,31 +421,43 @@ impl Teller<'_> {
             breaker: self.done(case).map(plain).unwrap_or_default(),
             then: case.act.and_then(|act| self.afterwards(act)).map(plain).unwrap_or_default(),
             contributors: biggest.collect(),
-            summary: plain(Text::lines(alert.annotation("summary"))),
-            description: plain(Text::lines(alert.annotation("description"))),
+            summary: plain(Text::lines(self.annotation(alert, "summary"))),
+            description: plain(Text::lines(self.annotation(alert, "description"))),
             labels: template::pairs(&alert.labels),
             annotations: template::pairs(&alert.annotations),
         }
     }
+
+    /// What an alert says itself, as far as that is not said already. Descriptions of the rules that come with the monitor say
+    /// all that their summaries say, those of limits what stands above, and all of them how it is while it lasts.
+    fn description(self, case: &Case<'_>) -> Option<Text> {
+        let alert = case.alert();
+        let says = |name| self.annotation(alert, name).trim();
+        let (summary, description) = (says("summary"), says("description"));
+        let ours = Phrase::of_rule(alert.name()).is_some();
+        let said = if ours && (case.facts.is_some() || case.over.is_some()) {
+            ""
+        } else if !description.is_empty() {
+            description
+        } else if ours {
+            summary
+        } else {
+            // Grafana's users often write only this one.
+            says("message")
+        };
+        // The summary of a user's own rule is the headline.
+        let said = if ours || said != summary { said } else { "" };
+        (!said.trim().is_empty()).then(|| Text::lines(said))
+    }
 }
 
-/// What an alert says itself, as far as that is not said already. Descriptions of the rules that come with the monitor say
-/// all that their summaries say, those of limits what stands above, and all of them how it is while it lasts.
-fn description(case: &Case<'_>) -> Option<Text> {
-    let alert = case.alert();
-    let (summary, description) = (alert.annotation("summary").trim(), alert.annotation("description").trim());
-    let ours = Phrase::of_rule(alert.name()).is_some();
-    let said = if ours && (case.facts.is_some() || case.over.is_some()) {
-        ""
-    } else if !description.is_empty() {
-        description
-    } else if ours {
-        summary
-    } else {
-        // Grafana's users often write only this one.
-        alert.annotation("message")
+/// The path of a board in this language: each of ours has a twin.
+fn board_in(language: Language, path: &str) -> String {
+    let suffix = match language {
+        Language::En => "",
+        Language::ZhCn => "-zh",
     };
-    // The summary of a user's own rule is the headline.
-    let said = if ours || said != summary { said } else { "" };
-    (!said.trim().is_empty()).then(|| Text::lines(said))
+    let rest = path.strip_prefix("d/").unwrap_or_default();
+    let (uid, query) = rest.split_at(rest.find(['?', '/']).unwrap_or(rest.len()));
+    if OUR_BOARDS.contains(&uid) { format!("d/{uid}{suffix}{query}") } else { path.to_owned() }
 }

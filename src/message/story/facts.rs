@@ -1,7 +1,8 @@
 //! Where a limit stands, as rows.
 
 use super::Teller;
-use crate::message::figures::{amount, percent};
+use crate::config::Language;
+use crate::message::figures::{self, amount, percent};
 use crate::message::text::{Row, Text};
 use crate::message::words::Phrase;
 use crate::message::{Contributor, LimitFacts};
@@ -34,7 +35,7 @@ impl Teller<'_> {
             "day" => (self.phrase(Phrase::Today), true),
             "week" => (self.phrase(Phrase::ThisWeek), true),
             "month" => (self.phrase(Phrase::ThisMonth), true),
-            rolling => (self.words.say(Phrase::LastWindow, &[("window", Text::value(rolling))]), false),
+            rolling => (self.words.say(Phrase::LastWindow, &[("window", self.rolling(rolling))]), false),
         };
         match facts.resets_at.filter(|at| *at > self.known.now) {
             Some(at) => {
@@ -43,6 +44,15 @@ impl Teller<'_> {
             }
             None => window,
         }
+    }
+
+    /// The length of a rolling window. In English it is said as it is written.
+    fn rolling(self, window: &str) -> Text {
+        let said = match self.wording.language {
+            Language::En => None,
+            Language::ZhCn => figures::spelled(window, self.words),
+        };
+        said.map_or_else(|| Text::value(window), Text::ours)
     }
 
     /// Who used most of it.

@@ -10,15 +10,17 @@ impl Teller<'_> {
     /// Something is wrong with the monitor's own work, or right again.
     pub(super) fn trouble(self, trouble: &Trouble) -> Story {
         let say = |phrase, texts: &[(&str, Text)]| self.words.say(phrase, texts);
-        let (tone, title, rows) = match trouble {
+        let (tone, title, mut rows) = match trouble {
             Trouble::TargetRefuses { target, reason, detail } => {
-                let target = [("target", self.target(*target)), ("reason", Text::value(reason))];
-                let mut rows = vec![Row::Line(say(Phrase::Refuses, &target))];
+                let (why, advice) = refused(*target, reason);
+                let texts = [("target", self.target(*target)), ("reason", self.phrase(why))];
+                let mut rows = vec![Row::Line(say(Phrase::Refuses, &texts))];
+                rows.push(Row::Line(self.phrase(advice)));
                 if !detail.trim().is_empty() {
-                    rows.push(Row::Long(Text::lines(detail)));
+                    rows.push(self.field(Phrase::ItSays, Text::value(detail)));
                 }
                 rows.push(Row::Line(self.phrase(Phrase::RefusesThen)));
-                (Tone::Critical, say(Phrase::TitleRefuses, &target), rows)
+                (Tone::Critical, say(Phrase::TitleRefuses, &texts), rows)
             }
             Trouble::Dropped { target, messages, since } => {
                 let texts = [
@@ -46,6 +48,7 @@ impl Teller<'_> {
                 (Tone::Good, self.phrase(Phrase::TitleBack), rows)
             }
         };
+        rows.extend(self.board());
         single(tone, title, rows, None)
     }
 
@@ -62,5 +65,21 @@ impl Teller<'_> {
             Target::Feishu => Phrase::TargetFeishu,
             Target::Wecom => Phrase::TargetWecom,
         })
+    }
+}
+
+/// Why a target refuses messages, and what helps, by our word for it.
+fn refused(target: Target, reason: &str) -> (Phrase, Phrase) {
+    match (reason, target) {
+        ("unauthorized", Target::Telegram) => (Phrase::ReasonUnauthorized, Phrase::MendTelegramBot),
+        ("unauthorized", Target::Feishu) => (Phrase::ReasonUnauthorized, Phrase::MendFeishuBot),
+        ("unauthorized", Target::Wecom) => (Phrase::ReasonUnauthorized, Phrase::MendWecomBot),
+        ("chat", _) => (Phrase::ReasonChat, Phrase::MendChat),
+        ("forbidden", _) => (Phrase::ReasonForbidden, Phrase::MendForbidden),
+        ("keyword", _) => (Phrase::ReasonKeyword, Phrase::MendKeyword),
+        ("signature", _) => (Phrase::ReasonSignature, Phrase::MendSignature),
+        ("ip_not_allowed", _) => (Phrase::ReasonIp, Phrase::MendIp),
+        ("too_long", _) => (Phrase::ReasonTooLong, Phrase::MendOther),
+        _ => (Phrase::ReasonRejected, Phrase::MendOther),
     }
 }

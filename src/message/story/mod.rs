@@ -4,11 +4,13 @@ mod acts;
 mod alerts;
 mod facts;
 mod house;
+mod links;
 
 use super::figures;
-use super::text::{Row, Text};
+use super::text::{Link, Row, Text};
 use super::words::{Phrase, Words};
 use super::{Known, Notice, Target, Wording};
+use crate::config::Language;
 use crate::limits::Severity;
 
 /// A message before it is written.
@@ -87,7 +89,9 @@ pub(super) fn tell(notice: &Notice, known: &Known, wording: &Wording, target: Ta
     match notice {
         Notice::Alerts(group) => teller.alerts(group),
         Notice::Act { act } => teller.act(*act),
-        Notice::StillBusy { act, requests, seconds } => teller.busy(*act, *requests, *seconds),
+        Notice::StillBusy { act, requests, at_least, seconds } => {
+            teller.busy(*act, *requests, *at_least, *seconds)
+        }
         Notice::Trouble(trouble) => teller.trouble(trouble),
         Notice::Test => teller.test(target),
     }
@@ -136,6 +140,17 @@ impl Teller<'_> {
     /// A field of the message.
     fn field(self, name: Phrase, text: Text) -> Row {
         Row::Field(self.words.of(name), text)
+    }
+
+    /// The board of limits, where there is a Grafana.
+    fn board(self) -> Option<Row> {
+        let grafana = self.wording.grafana_url.as_deref()?;
+        let path = match self.wording.language {
+            Language::En => "d/tm-limits",
+            Language::ZhCn => "d/tm-limits-zh",
+        };
+        let link = Link::new(self.words.of(Phrase::LinkLimits), &format!("{grafana}/{path}"))?;
+        Some(Row::Links(vec![link]))
     }
 
     /// Sentences one after the other.

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::Semaphore;
 
 use super::database::{ReadError, Reason};
 use super::query::{Param, Query, Rows};
@@ -42,6 +43,8 @@ pub struct SqliteFile {
 struct Shared {
     path: PathBuf,
     handles: Mutex<Handles>,
+    /// Those who wait for the connection do so here, and take up no thread.
+    turn: Arc<Semaphore>,
 }
 
 /// What is kept open. Descriptors of a file that is still there are not closed: with one, POSIX drops all locks that other
@@ -70,7 +73,8 @@ struct Stamp {
 impl SqliteFile {
     /// Names the file; it is opened at the first read.
     pub fn new(path: &Path) -> Self {
-        Self { shared: Arc::new(Shared { path: path.to_owned(), handles: Mutex::default() }) }
+        let (handles, turn) = (Mutex::default(), Arc::new(Semaphore::new(1)));
+        Self { shared: Arc::new(Shared { path: path.to_owned(), handles, turn }) }
     }
 
     /// Reads rows, in the memory of `spare`.
@@ -116,9 +120,15 @@ impl SqliteFile {
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.read(work))
-            .await
-            .unwrap_or_else(|error| Err(ReadError::new(Reason::Query, error.to_string())))
+        let failed = |error: &dyn std::error::Error| ReadError::new(Reason::Query, error.to_string());
+        let turn = Arc::clone(&shared.turn).acquire_owned().await.map_err(|error| failed(&error))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let result = shared.read(work);
+            // Whoever asked may be gone by now; the thread was at work all the same.
+            drop(turn);
+            result
+        });
+        reading.await.unwrap_or_else(|error| Err(failed(&error)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! In WAL mode readers wait for nobody and nobody waits for them. One question is one read transaction, so it sees
 //! whole commits only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -12,12 +12,12 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use super::super::{BUSY_TIMEOUT, Store, StoreError, checkpoint};
 use super::Stored;
 use crate::history::{
-    self, Contributor, Dimension, Entry, Filter, Found, Group, LastError, Measure, Overview, Selection,
-    SlowKey, Step, Steps,
+    self, Contributor, Dimension, Entry, Filter, Found, Group, Identity, LastError, Measure, Overview,
+    Selection, SlowKey, Step, Steps,
 };
 
-/// Questions answered at the same time.
-const READERS: usize = 4;
+/// Questions answered at the same time: as many as the API answers, and some of the loops beside them.
+const READERS: usize = 6;
 
 /// Page cache of a reader in KiB: large values are read past it.
 const READER_CACHE_KIB: i64 = 256;
@@ -182,6 +182,19 @@ impl HistoryReader {
         self.ask(|stored| history::newest(stored, selection, before, limit))
     }
 
+    /// See [`history::newest_ids`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn newest_ids(
+        &self,
+        selection: &Selection,
+        before: Option<i64>,
+        limit: usize,
+    ) -> Result<Vec<Identity>, StoreError> {
+        self.ask(|stored| history::newest_ids(stored, selection, before, limit))
+    }
+
     /// See [`history::last_errors`].
     ///
     /// # Errors
@@ -209,6 +222,36 @@ impl HistoryReader {
             let position = checkpoint::position(stored.0)?;
             history::entries(stored, from, to, filter, visit)?;
             Ok(position.map_or(0, |position| position.commits))
+        })
+    }
+
+    /// See [`history::rates`].
+    ///
+    /// # Errors
+    /// As above.
+    pub fn rates(&self, ids: &BTreeSet<i64>, usual: f64) -> Result<BTreeMap<(i64, i64), f64>, StoreError> {
+        self.ask(|stored| history::rates(stored, ids, usual))
+    }
+
+    /// Models that a request was ever answered for.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn answered_models(&self) -> Result<HashSet<String>, StoreError> {
+        self.ask(|stored| {
+            let mut statement = stored.0.prepare("SELECT name FROM models")?;
+            let names = statement.query_map([], |row| row.get(0))?;
+            Ok(names.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// The latest date of a row, unix seconds; None if there is no row.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn newest_at(&self) -> Result<Option<i64>, StoreError> {
+        self.ask(|stored| {
+            Ok(stored.0.query_row("SELECT max(newest) FROM history_blocks", [], |row| row.get(0))?)
         })
     }
 

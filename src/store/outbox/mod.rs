@@ -19,6 +19,7 @@ pub use lease::{Leased, Settled, Shape, Work};
 pub use queue::NewNotice;
 pub use upkeep::{GivenUp, Queue};
 
+use super::Span;
 use crate::message::Target;
 
 /// A message that could not be delivered for so long is given up: late alerts mislead.
@@ -58,6 +59,19 @@ impl DeliveryState {
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
+}
+
+/// Which deliveries are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeliveryFilter {
+    /// Only those that are so far.
+    pub state: Option<DeliveryState>,
+    /// Only those to this target.
+    pub target: Option<Target>,
+    /// Only those that tell of one of these channels; of all if it is empty.
+    pub channels: Vec<i64>,
+    /// Only those that were queued in it.
+    pub queued: Span,
 }
 
 /// A row of the outbox, for people.

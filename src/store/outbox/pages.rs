@@ -5,8 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 
 use super::super::{Store, StoreError};
-use super::{Delivery, DeliveryState, MAX_AGE_MS, instant};
-use crate::message::Target;
+use super::{Delivery, DeliveryFilter, DeliveryState, MAX_AGE_MS, instant};
 
 const COLUMNS: &str = "d.id, d.notice, (SELECT kind FROM notices WHERE notices.id = d.notice), d.target, d.group_key,
      d.part, d.parts, d.state, d.attempts, d.next_at, d.code, d.reason, d.error, d.superseded_by, d.created_at,
@@ -21,30 +20,42 @@ impl Store {
         &self,
         before: Option<i64>,
         limit: usize,
-        state: Option<DeliveryState>,
-        target: Option<Target>,
+        filter: &DeliveryFilter,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let (mut conditions, mut values) = (vec!["1"], Vec::new());
+        let (from, to) = filter.queued.milliseconds();
+        let mut conditions = vec!["d.created_at >= ?".to_owned(), "d.created_at < ?".to_owned()];
+        let mut values = vec![Value::from(from), Value::from(to)];
         if let Some(before) = before {
-            conditions.push("d.id < ?");
+            conditions.push("d.id < ?".to_owned());
             values.push(Value::from(before));
         }
-        if let Some(state) = state {
-            conditions.push("d.state = ?");
+        if let Some(state) = filter.state {
+            conditions.push("d.state = ?".to_owned());
             values.push(Value::from(state.as_str().to_owned()));
         }
-        if let Some(target) = target {
-            conditions.push("d.target = ?");
+        if let Some(target) = filter.target {
+            conditions.push("d.target = ?".to_owned());
             values.push(Value::from(target.as_str().to_owned()));
         }
+        if !filter.channels.is_empty() {
+            conditions.push(format!(
+                "d.notice IN (SELECT n.id FROM notices n WHERE {})",
+                about(filter.channels.len())
+            ));
+            // Labels are texts, channels of acts are numbers.
+            values.extend(filter.channels.iter().map(|channel| Value::from(channel.to_string())));
+            values.extend(filter.channels.iter().copied().map(Value::from));
+        }
         values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
-        let connection = self.connection();
-        let mut statement = connection.prepare_cached(&format!(
+        let sql = format!(
             "SELECT {COLUMNS} FROM deliveries d WHERE {} ORDER BY d.id DESC LIMIT ?",
             conditions.join(" AND ")
-        ))?;
-        let rows = statement.query_map(params_from_iter(values), read)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        );
+        self.read(|transaction| {
+            let mut statement = transaction.prepare(&sql)?;
+            let rows = statement.query_map(params_from_iter(values), read)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
     }
 
     /// One delivery.
@@ -88,6 +99,18 @@ impl Store {
             Ok(changed > 0)
         })
     }
+}
+
+/// The condition that a notice `n` tells of one of so many channels: in an alert's label, or by an act.
+fn about(channels: usize) -> String {
+    let list = vec!["?"; channels].join(", ");
+    format!(
+        "CASE WHEN NOT json_valid(n.facts) THEN 0
+         WHEN n.kind = 'alerts' THEN EXISTS (SELECT 1 FROM json_each(n.facts, '$.alerts') told
+            WHERE json_extract(told.value, '$.alert.labels.channel_id') IN ({list}))
+         ELSE EXISTS (SELECT 1 FROM acts WHERE acts.id = json_extract(n.facts, '$.act')
+            AND acts.channel_id IN ({list})) END"
+    )
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Delivery> {

@@ -71,7 +71,7 @@ fn enqueue(store: &Store, new: &NewNotice, targets: &[Target]) -> i64 {
 }
 
 fn part(text: &str) -> Part {
-    Part { rich: serde_json::json!({"text": text}), plain: text.into() }
+    Part { rich: serde_json::json!({"text": text}), plain: text.into(), ..Part::default() }
 }
 
 fn lease(store: &Store, second: i64) -> Option<Leased> {
@@ -93,7 +93,13 @@ fn again(second: i64, counts: bool) -> Settled {
 }
 
 fn states(store: &Store) -> Vec<(i64, DeliveryState)> {
-    let mut all = store.deliveries_page(None, 1000, None, Some(Target::Wecom)).unwrap();
+    let mut all = store
+        .deliveries_page(
+            None,
+            1000,
+            &DeliveryFilter { target: Some(Target::Wecom), ..DeliveryFilter::default() },
+        )
+        .unwrap();
     all.reverse();
     all.into_iter().map(|delivery| (delivery.id, delivery.state)).collect()
 }
@@ -102,7 +108,7 @@ fn states(store: &Store) -> Vec<(i64, DeliveryState)> {
 fn without_targets_nothing_is_queued() {
     let (_folder, store) = store();
     assert_eq!(enqueue(&store, &new("g", "a", 0), &[]), 0);
-    assert!(store.deliveries_page(None, 10, None, None).unwrap().is_empty());
+    assert!(store.deliveries_page(None, 10, &DeliveryFilter::default()).unwrap().is_empty());
 }
 
 #[test]
@@ -302,15 +308,25 @@ fn people_look_at_deliveries_and_send_or_drop_them() {
     for n in 0..5 {
         enqueue(&store, &new(&format!("g{n}"), "a", 0), &BOTH);
     }
-    let page = store.deliveries_page(None, 3, None, None).unwrap();
-    let next = store.deliveries_page(Some(page[2].id), 100, None, None).unwrap();
+    let page = store.deliveries_page(None, 3, &DeliveryFilter::default()).unwrap();
+    let next = store.deliveries_page(Some(page[2].id), 100, &DeliveryFilter::default()).unwrap();
     assert_eq!((page.len(), next.len(), page[2].id - next[0].id), (3, 7, 1));
     assert_eq!(page[0].kind, "alerts");
     let id = lease(&store, 0).unwrap().id;
     assert!(!store.drop_delivery(id, at(0)).unwrap(), "it is being sent");
     settle(&store, id, &again(100, true), 0);
     assert!(store.drop_delivery(id, at(1)).unwrap());
-    let dead = store.deliveries_page(None, 10, Some(DeliveryState::Dead), Some(Target::Wecom)).unwrap();
+    let dead = store
+        .deliveries_page(
+            None,
+            10,
+            &DeliveryFilter {
+                state: Some(DeliveryState::Dead),
+                target: Some(Target::Wecom),
+                ..DeliveryFilter::default()
+            },
+        )
+        .unwrap();
     assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].next_at), (1, "dropped", None));
     let days = 3 * 24 * 3600;
     assert!(store.retry_delivery(id, at(days)).unwrap());

@@ -9,7 +9,7 @@ use super::oracle::moment;
 use crate::installation::{CHANNELS, every_kind_of_row};
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
-use crate::support::{Answer, Api, Folder, Monitor, flags, now, problem};
+use crate::support::{Answer, Api, Folder, Monitor, eventually, flags, now, problem};
 
 const PASSWORD: &str = "a password: with signs";
 const TOKEN: &str = "metrics-token";
@@ -17,8 +17,11 @@ const TOKEN: &str = "metrics-token";
 /// Routes that take a window.
 const WINDOWED: [&str; 6] = ["overview", "trend", "slow-requests", "logs", "channels", "models"];
 
+/// Routes about rows that cannot tell them by request.
+const SUMS: [&str; 4] = ["overview", "trend", "channels", "models"];
+
 /// All routes.
-const ROUTES: [&str; 9] = [
+const ROUTES: [&str; 13] = [
     "overview",
     "trend",
     "slow-requests",
@@ -27,6 +30,10 @@ const ROUTES: [&str; 9] = [
     "requests/req-plain",
     "channels",
     "models",
+    "limits",
+    "incidents",
+    "deliveries",
+    "breaker",
     "openapi.json",
 ];
 
@@ -49,6 +56,7 @@ async fn world() -> World {
     };
     let monitor = Monitor::ready(&flags).await;
     let api = Api::new(monitor.address, Some(PASSWORD));
+    eventually("limits are looked at", async || api.ask("/api/v1/limits").await.status == 200).await;
     World { monitor, api, _database: database, _folder: folder }
 }
 
@@ -113,13 +121,15 @@ async fn windows_that_cannot_be_are_refused_on_every_route() {
 #[tokio::test]
 async fn limits_filters_and_steps_that_cannot_be_are_refused() {
     let world = world().await;
-    for route in ["logs", "slow-requests"] {
+    for route in ["logs", "slow-requests", "limits", "incidents", "deliveries", "breaker"] {
         for limit in ["0", "501", "abc", "-1", "%2B5", "1e2", "99999999999999999999"] {
             refused(&world.api, &format!("{route}?limit={limit}"), "limit").await;
         }
         for limit in [1, 500] {
             world.api.get(&format!("{route}?limit={limit}")).await;
         }
+    }
+    for route in WINDOWED {
         for (parameter, value) in [
             ("outcome", "good"),
             ("min_duration", "-1"),
@@ -130,14 +140,37 @@ async fn limits_filters_and_steps_that_cannot_be_are_refused() {
             ("channel_id", "99999999999999999999"),
             ("channel_id", "-1"),
             ("model", "a%00b"),
+            ("type", "8"),
             ("request_id", "%0a"),
         ] {
             refused(&world.api, &format!("{route}?{parameter}={value}"), parameter).await;
         }
     }
+    for route in SUMS {
+        let problem = refused(&world.api, &format!("{route}?request_id=req-plain"), "request_id").await;
+        let said = problem["detail"].as_str().expect("a text");
+        assert!(said.contains("no request ids"), "{said}");
+    }
+    // What a dashboard sends for All is no filter anywhere.
+    for route in WINDOWED {
+        for all in ["", "*", ".*"] {
+            let filters = [
+                "channel_id",
+                "model",
+                "group",
+                "username",
+                "token_name",
+                "type",
+                "request_id",
+                "min_duration",
+                "outcome",
+            ];
+            let query = filters.map(|filter| format!("{filter}={all}")).join("&");
+            world.api.get(&format!("{route}?{query}")).await;
+        }
+    }
     let many = (0..200).map(|number| number.to_string()).collect::<Vec<_>>().join(",");
     refused(&world.api, &format!("logs?model={many}"), "model").await;
-    refused(&world.api, "logs?type=8", "type").await;
     for step in ["0s", "1s", "5", "90500ms", "90d", "long"] {
         refused(&world.api, &format!("trend?window=1h&step={step}"), "step").await;
     }

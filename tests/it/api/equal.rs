@@ -104,7 +104,7 @@ async fn every_version_of_new_api_on_postgres_answers_what_sql_says() {
 /// A filter as a query and as a condition.
 type Filter<'a> = (&'a str, &'a dyn Fn(&Row) -> bool);
 
-/// Filters that sums and rows both take.
+/// Filters that every route about rows takes: those by who asked for what.
 const FILTERS: [Filter<'_>; 8] = [
     ("", &|_| true),
     ("&channel_id=*&model=.*&group=", &|_| true),
@@ -119,7 +119,9 @@ const FILTERS: [Filter<'_>; 8] = [
 async fn check_overviews(world: &World) {
     let end = *END + 1;
     for (from, to) in [(end - 4 * 3600, end), (end - 2 * 3600 - 7, end - 3600), (end - 3600, end)] {
-        for (query, passes) in FILTERS {
+        // The others once.
+        let others: &[Filter<'_>] = if to - from == 4 * 3600 { &ROW_FILTERS } else { &[] };
+        for (query, passes) in FILTERS.iter().chain(others) {
             let what = world.what(&format!("overview of {from} to {to}{query}"));
             let found = world.api.get(&format!("overview?from={from}&to={to}{query}")).await;
             let rows: Vec<&Row> = world.between(from, to).into_iter().filter(|row| passes(row)).collect();
@@ -180,7 +182,7 @@ async fn check_trends(world: &World) {
     let end = *END + 1;
     for (from, to, step) in [(end - 6 * 3600, end, 3600), (end - 5000, end - 600, 300), (end - 900, end, 60)]
     {
-        for (query, passes) in [FILTERS[0], FILTERS[2], FILTERS[5]] {
+        for (query, passes) in [FILTERS[0], FILTERS[2], FILTERS[5], ROW_FILTERS[1], ROW_FILTERS[2]] {
             let query = format!("from={from}&to={to}&step={step}s{query}");
             let what = world.what(&format!("trend {query}"));
             let rows: Vec<&Row> = world.between(from, to).into_iter().filter(|row| passes(row)).collect();
@@ -245,14 +247,17 @@ fn ids(items: &[Value]) -> Vec<i64> {
     items.iter().map(|item| item["id"].as_i64().expect("an id")).collect()
 }
 
-/// Filters that only rows take.
-const ROW_FILTERS: [Filter<'_>; 6] = [
+/// Filters by what a row is.
+const ROW_FILTERS: [Filter<'_>; 9] = [
+    ("&type=*&request_id=*&min_duration=.*&outcome=*", &|_| true),
     ("&min_duration=5s", &|row| row.ms >= 5000),
     ("&min_duration=2.5&stream=false", &|row| row.ms >= 2500 && !row.stream),
     ("&outcome=client_gone,stream_error", &|row| ["client_gone", "stream_error"].contains(&row.outcome())),
     ("&outcome=success&group=default", &|row| row.outcome() == "success" && row.group == "default"),
     ("&stream=true", &|row| row.stream),
     ("&outcome=error", &|row| row.outcome() == "error"),
+    ("&type=5,6", &|row| [5, 6].contains(&row.kind)),
+    ("&type=2&request_id=.*&outcome=success,refund", &|row| row.kind == 2 && row.outcome() == "success"),
 ];
 
 async fn check_slow_requests(world: &World) {
@@ -443,11 +448,20 @@ fn check_state(what: &str, world: &World, item: &Value, rows: &[&Row]) {
 }
 
 async fn check_channels(world: &World) {
+    for filter in [FILTERS[0], ROW_FILTERS[0], ROW_FILTERS[1], ROW_FILTERS[2], ROW_FILTERS[7], FILTERS[4]] {
+        check_channels_with(world, filter, &|_| true).await;
+    }
+    let some: Filter<'_> = ("&channel_id=1,3&type=2", &|row| [1, 3].contains(&row.channel) && row.kind == 2);
+    check_channels_with(world, some, &|id| [1, 3].contains(&id)).await;
+}
+
+async fn check_channels_with(world: &World, (query, passes): Filter<'_>, listed: &dyn Fn(i64) -> bool) {
     let end = *END + 1;
     let (from, to) = (end - 3 * 3600, end);
-    let found = world.api.get(&format!("channels?from={from}&to={to}")).await;
+    let found = world.api.get(&format!("channels?from={from}&to={to}{query}")).await;
     let items = found["items"].as_array().expect("a list");
-    let rows = world.between(from, to);
+    let mut rows = world.between(from, to);
+    rows.retain(|row| passes(row));
     let group = world.database.engine.identifier("group");
     let sql = format!("SELECT id, type, status, {group}, used_quota, name FROM channels ORDER BY id");
     let channels: BTreeMap<i64, Vec<String>> = world
@@ -459,11 +473,11 @@ async fn check_channels(world: &World) {
         .map(|row| (row[0].parse().expect("an id"), row))
         .collect();
     let active = rows.iter().filter(|row| row.channel != 0).map(|row| row.channel);
-    let wanted: BTreeSet<i64> = channels.keys().copied().chain(active).collect();
+    let wanted: BTreeSet<i64> = channels.keys().copied().chain(active).filter(|id| listed(*id)).collect();
     let shown: Vec<i64> = items.iter().map(|item| item["channel_id"].as_i64().expect("an id")).collect();
-    assert_eq!(shown, wanted.into_iter().collect::<Vec<_>>(), "{}", world.what("channels"));
+    assert_eq!(shown, wanted.into_iter().collect::<Vec<_>>(), "{}", world.what(&format!("channels{query}")));
     for (item, id) in items.iter().zip(shown) {
-        let what = world.what(&format!("channel {id}"));
+        let what = world.what(&format!("channel {id}{query}"));
         let rows: Vec<&Row> = rows.iter().filter(|row| row.channel == id).copied().collect();
         check_state(&what, world, item, &rows);
         let Some(channel) = channels.get(&id) else { continue };
@@ -479,11 +493,20 @@ async fn check_channels(world: &World) {
 }
 
 async fn check_models(world: &World) {
+    for filter in [FILTERS[0], ROW_FILTERS[0], ROW_FILTERS[1], ROW_FILTERS[2], ROW_FILTERS[7], FILTERS[4]] {
+        check_models_with(world, filter, &|_| true).await;
+    }
+    let one: Filter<'_> = ("&model=gpt-4o&stream=true", &|row| row.model == "gpt-4o" && row.stream);
+    check_models_with(world, one, &|name| name == "gpt-4o").await;
+}
+
+async fn check_models_with(world: &World, (query, passes): Filter<'_>, listed: &dyn Fn(&str) -> bool) {
     let end = *END + 1;
     let (from, to) = (end - 3 * 3600, end);
-    let found = world.api.get(&format!("models?from={from}&to={to}")).await;
+    let found = world.api.get(&format!("models?from={from}&to={to}{query}")).await;
     let items = found["items"].as_array().expect("a list");
-    let rows = world.between(from, to);
+    let mut rows = world.between(from, to);
+    rows.retain(|row| passes(row));
     let text = |cell: &Option<String>| cell.clone().unwrap_or_default();
     let offered = world.database.rows("SELECT models FROM channels").await;
     let offered = offered
@@ -497,11 +520,12 @@ async fn check_models(world: &World) {
     let served = abilities.iter().map(|row| text(&row[0]));
     let asked = rows.iter().filter(|row| row.answered()).map(|row| row.model.clone());
     let wanted: BTreeSet<String> =
-        offered.chain(served).chain(asked).filter(|name| !name.is_empty()).collect();
+        offered.chain(served).chain(asked).filter(|name| !name.is_empty() && listed(name)).collect();
     let shown: Vec<&str> = items.iter().map(|item| item["model"].as_str().expect("a name")).collect();
-    assert_eq!(shown, wanted.iter().map(String::as_str).collect::<Vec<_>>(), "{}", world.what("models"));
+    let what = world.what(&format!("models{query}"));
+    assert_eq!(shown, wanted.iter().map(String::as_str).collect::<Vec<_>>(), "{what}");
     for (item, model) in items.iter().zip(shown) {
-        let what = world.what(&format!("model {model}"));
+        let what = world.what(&format!("model {model}{query}"));
         let rows: Vec<&Row> = rows.iter().filter(|row| row.model == model).copied().collect();
         check_state(&what, world, item, &rows);
         let mut groups: Vec<(String, String)> = item["groups"]

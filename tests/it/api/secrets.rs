@@ -6,7 +6,7 @@ use token_monitor::config::Flags;
 
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine};
-use crate::support::{Api, Folder, Process, flags, now};
+use crate::support::{Api, Folder, Process, Samples, eventually, flags, now};
 
 /// Stands in every secret.
 const MARK: &str = "Marked0Secret";
@@ -83,6 +83,8 @@ fn log() -> Vec<LogRow> {
         LogRow { token_name: sk.clone(), ..row(2, String::new(), serde_json::json!({})) },
         // Somebody sent the key for the model.
         LogRow { model_name: sk.clone(), ..failed(format!("no channel for {sk}")) },
+        // And it was answered.
+        LogRow { model_name: sk.clone(), ..row(2, String::new(), serde_json::json!({})) },
         row(
             3,
             format!("the administrator set the key {sk}"),
@@ -95,7 +97,7 @@ fn log() -> Vec<LogRow> {
     ]
 }
 
-const ROUTES: [&str; 16] = [
+const ROUTES: [&str; 21] = [
     "overview",
     "overview?window=31d",
     "trend",
@@ -111,8 +113,21 @@ const ROUTES: [&str; 16] = [
     "requests/req-of-nobody",
     "channels",
     "models",
+    "models?window=1h&type=2",
+    "limits",
+    "incidents",
+    "deliveries",
+    "breaker",
     "openapi.json",
 ];
+
+/// Each model has sums of its own, and those who use them are told.
+const LIMITS: &str = r#"
+limits:
+  - {name: each, model: "*", measure: requests, max: 1, window: 24h}
+  - {name: failures, model: "*", measure: errors, max: 1, window: 24h}
+  - {name: all, measure: requests, max: 1, window: 24h}
+"#;
 
 fn is_clean(what: &str, text: &str) {
     // Encoded, too.
@@ -129,7 +144,10 @@ async fn tells_no_secret(engine: Engine, version: Version) {
     let (database, folder) = (Database::create(engine, version).await, Folder::new());
     install(&database).await;
     database.insert_logs(&log()).await;
+    let limits = folder.path().join("limits.yml");
+    std::fs::write(&limits, LIMITS).expect("writing the limits");
     let flags = Flags {
+        limits_file: Some(limits.display().to_string()),
         access_password: Some(PASSWORD.into()),
         metrics_token: Some(TOKEN.into()),
         rust_log: Some("debug".into()),
@@ -138,6 +156,8 @@ async fn tells_no_secret(engine: Engine, version: Version) {
     let process = Process::spawn(&flags);
     process.page().wait_ready().await;
     let api = Api::new(process.address, Some(PASSWORD));
+    let limits = |samples: &Samples| samples.count("newapi_limit_used") > 3;
+    eventually("limits are shown", async || limits(&Samples::parse(&api.ask("/metrics").await.text))).await;
     let mut read = 0;
     let details = (1..=log().len()).map(|id| format!("logs/{id}"));
     for route in ROUTES.map(str::to_owned).into_iter().chain(details) {

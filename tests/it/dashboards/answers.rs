@@ -1,7 +1,7 @@
 //! Everything that boards ask is asked: of the API of a demo, and of the real Prometheus that scrapes it with the shipped
 //! rules. What answers nothing is an empty panel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde_json::Value;
@@ -28,6 +28,12 @@ const MAY_BE_NULL: &[(&str, &str, &str)] = &[
     ("Rows, newest first", "status_code", "only failures have one"),
 ];
 
+/// The demo's own limits, and one that is exceeded from the first minute, so that alerts fire.
+const LIMITS: &str = concat!(
+    include_str!("../../../src/demo/limits.yml"),
+    "\n  - {name: tiny, channel: \"*\", model: \"*\", measure: requests, max: 1, window: 7d}\n"
+);
+
 /// A demo that is ready.
 struct Demo {
     process: Process,
@@ -37,7 +43,13 @@ struct Demo {
 impl Demo {
     async fn start() -> Self {
         let (folder, address) = (Folder::new(), free_address());
-        let mut command = command(&Flags { listen: Some(address.to_string()), ..Flags::default() });
+        let limits = folder.path().join("limits.yml");
+        std::fs::write(&limits, LIMITS).expect("writing limits");
+        let mut command = command(&Flags {
+            listen: Some(address.to_string()),
+            limits_file: Some(limits.display().to_string()),
+            ..Flags::default()
+        });
         command.arg("demo").current_dir(folder.path());
         let demo = Self { process: Process::run(address, command), _folder: folder };
         demo.process.page().wait_ready().await;
@@ -55,20 +67,22 @@ impl Demo {
 struct Values(BTreeMap<&'static str, String>);
 
 impl Values {
-    async fn of(api: &Api) -> Self {
+    /// `log_id` is what the log detail opens on.
+    async fn of(api: &Api, log_id: &str) -> Self {
         let slow = api.get("slow-requests?limit=500").await;
         let tried_twice = |row: &&Value| list(&row["attempts"]).len() > 1 && row["request_id"].is_string();
         let row = list(&slow["items"]).iter().find(tried_twice).expect("a slow request that was tried twice");
         let mut values = BTreeMap::from([
             ("__from", ((now() - 86_400) * 1000).to_string()),
             ("__to", (now() * 1000).to_string()),
-            ("log_id", row["id"].to_string()),
+            ("log_id", log_id.to_owned()),
+            ("row", row["id"].to_string()),
             ("min_duration", "0s".to_owned()),
         ]);
         for name in ["channel_id", "model", "group", "outcome", "type"] {
             values.insert(name, ".*".to_owned());
         }
-        for name in ["username", "cursor", "request_id"] {
+        for name in ["username", "token_name", "cursor", "request_id"] {
             values.insert(name, String::new());
         }
         values.insert("request_id of the row", text(&row["request_id"]).to_owned());
@@ -234,6 +248,32 @@ fn filled(expr: &str) -> String {
     filled
 }
 
+/// What a table of series shows and leaves out: columns by their labels, and labels that it excludes.
+fn labels_of(panel: &Value) -> Option<(BTreeSet<&str>, BTreeSet<&str>)> {
+    let is_of_series = panel["type"] == "table" && panel["targets"][0].get("expr").is_some();
+    let organize = list(&panel["transformations"]).iter().find(|one| one["id"] == "organize")?;
+    let names = |of: &'static str| {
+        let names = organize["options"][of].as_object().expect("names").keys().map(String::as_str);
+        names.filter(|name| !["Time", "Value"].contains(name)).collect::<BTreeSet<&str>>()
+    };
+    is_of_series.then(|| (names("renameByName"), names("excludeByName")))
+}
+
+/// What is wrong with the labels of a result for such a table.
+fn unfit((shown, left_out): &(BTreeSet<&str>, BTreeSet<&str>), result: &Value) -> Option<String> {
+    let labels = |sample: &Value| {
+        let labels = sample["metric"].as_object().expect("labels").iter();
+        let filled = labels.filter(|(_, value)| value.as_str().is_some_and(|text| !text.trim().is_empty()));
+        filled.map(|(name, _)| name.clone()).collect::<Vec<String>>()
+    };
+    let found: BTreeSet<String> = list(result).iter().flat_map(labels).collect();
+    let missing = shown.iter().find(|label| !found.contains(**label));
+    let stray =
+        found.iter().find(|label| !shown.contains(label.as_str()) && !left_out.contains(label.as_str()));
+    let missing = missing.map(|label| format!("nothing has the label {label}"));
+    missing.or_else(|| stray.map(|label| format!("{label} is neither a column nor left out")))
+}
+
 /// Whether a result has a number that can be drawn.
 fn is_drawn(result: &Value) -> bool {
     list(result).iter().any(|sample| text(&sample["value"][1]).parse::<f64>().is_ok_and(f64::is_finite))
@@ -250,9 +290,12 @@ async fn everything_that_boards_ask_is_answered() {
     );
     let prometheus = Prometheus::start_with_rules(free_port(), &config, &rules.path());
 
-    let (document, values) = (api.get("openapi.json").await, Values::of(&api).await);
-    let (mut wrong, mut asked, mut of_prometheus) = (Vec::new(), 0, Vec::new());
-    for board in Board::english() {
+    let boards = Board::english();
+    let detail = boards.iter().find(|board| board.uid() == "tm-log-detail").expect("the log detail");
+    let values = Values::of(&api, detail.default_of("log_id")).await;
+    let (document, mut wrong) = (api.get("openapi.json").await, Vec::new());
+    let (mut asked, mut of_prometheus) = (0, Vec::new());
+    for board in &boards {
         for (place, query) in board.queries() {
             if let Some(expr) = query["expr"].as_str() {
                 of_prometheus.push((place, filled(expr)));
@@ -270,6 +313,27 @@ async fn everything_that_boards_ask_is_answered() {
     for (place, expr) in of_prometheus {
         eventually(&format!("{place}: {expr}"), async || is_drawn(&prometheus.query(&expr).await)).await;
     }
+    let mut tables = 0;
+    for board in &boards {
+        for (place, series, label) in board.label_values() {
+            let expr = format!("count by ({label}) ({series}{{{label}!=\"\"}})");
+            eventually(&format!("{place}: {expr}"), async || is_drawn(&prometheus.query(&expr).await)).await;
+        }
+        for panel in board.panels() {
+            let Some(labels) = labels_of(panel) else { continue };
+            let (title, expr) = (text(&panel["title"]), filled(text(&panel["targets"][0]["expr"])));
+            let fits = async || match unfit(&labels, &prometheus.query(&expr).await) {
+                Some(wrong) => {
+                    eprintln!("{title}: {wrong}");
+                    false
+                }
+                None => true,
+            };
+            eventually(&format!("{title} has its columns and no other: {expr}"), fits).await;
+            tables += 1;
+        }
+    }
+    assert!(tables >= 4, "{tables} tables of series");
 }
 
 #[test]

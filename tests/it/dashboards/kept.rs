@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use token_monitor::state::{DEAD_REASONS, RETRY_REASONS};
 
 use super::{API, BOARDS, Board, LANGUAGES, grafana, list, named, nothing, text, texts};
 use crate::rules;
@@ -108,6 +109,18 @@ fn every_panel_says_what_it_is_and_in_which_unit() {
         if kind == "table" && defaults["noValue"].as_str().is_some_and(|text| text.chars().count() > 2) {
             wrong("a long noValue");
         }
+        // What looks like a number would be shown as one: an id as 143 K.
+        let words = list(&panel["targets"]).iter().flat_map(|target| list(&target["columns"]));
+        let words = words.filter(|column| kind == "stat" && column["type"] == "string");
+        for column in words {
+            let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
+            let mut properties = overrides
+                .filter(|one| one["matcher"]["options"] == column["text"])
+                .flat_map(|one| list(&one["properties"]));
+            if !properties.any(|property| property["id"] == "unit" && property["value"] == "string") {
+                wrong(&format!("{} is no number", column["text"]));
+            }
+        }
         if kind == "state-timeline" && defaults["color"]["mode"] != "palette-classic" {
             wrong("mappings are ignored with this mode of colour");
         }
@@ -197,6 +210,9 @@ fn every_metric_and_label_of_a_board_is_on_the_page() {
                 wrong.extend(rules::mistakes_in(&place, expr));
             }
         }
+        for (place, series, label) in board.label_values() {
+            wrong.extend(rules::mistakes_in(&place, &format!("count by ({label}) ({series})")));
+        }
     }
     nothing(&wrong);
 }
@@ -229,10 +245,14 @@ fn columns_of_the_api_keep_their_order_and_their_names() {
                 wrong(&format!("the order is of {names:?}, the columns are {columns:?}"));
             }
         }
-        // A name in an override that nothing has does nothing.
+        // A name in an override that nothing has does nothing. Where each row is drawn as a part, parts have names too.
+        let parts =
+            if panel["options"]["reduceOptions"]["values"] == true { mapped(panel) } else { Vec::new() };
+        let parts: BTreeSet<&str> =
+            parts.iter().flat_map(|(_, words)| words.values()).map(|word| text(&word["text"])).collect();
         for one in list(&panel["fieldConfig"]["overrides"]) {
             let name = text(&one["matcher"]["options"]);
-            if !columns.is_empty() && !columns.contains(name) {
+            if !columns.is_empty() && !columns.contains(name) && !parts.contains(name) {
                 wrong(&format!("{name} is no column"));
             }
         }
@@ -241,6 +261,205 @@ fn columns_of_the_api_keep_their_order_and_their_names() {
         let only = fields.trim_start_matches("/^").trim_end_matches("$/");
         if fields.starts_with("/^") && !columns.contains(only) {
             wrong(&format!("{only} is no column"));
+        }
+    });
+}
+
+/// The columns of a panel that have words for fixed values, each with these.
+fn mapped(panel: &Value) -> Vec<(&str, BTreeMap<&str, &Value>)> {
+    let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
+    overrides
+        .filter_map(|one| {
+            let property = list(&one["properties"]).iter().find(|property| property["id"] == "mappings")?;
+            let values = list(&property["value"]).iter().filter(|mapping| mapping["type"] == "value");
+            let words = values.filter_map(|mapping| mapping["options"].as_object()).flatten();
+            Some((
+                text(&one["matcher"]["options"]),
+                words.map(|(value, word)| (value.as_str(), word)).collect(),
+            ))
+        })
+        .collect()
+}
+
+/// Columns whose values come from a closed list: route, selector, values. Each must have a word in each language.
+fn closed_lists() -> Vec<(&'static str, &'static str, BTreeSet<&'static str>)> {
+    let set = |values: &str| -> BTreeSet<&'static str> {
+        values.split(' ').map(|value| &*value.to_owned().leak()).collect()
+    };
+    let results = "pending done would_do already_so refused failed unverified";
+    let refusals = "off no_channel unknown_channel protected too_old from_the_future last_of too_many hands_off not_ours over";
+    let failures = "unreachable denied rate_limited rejected server";
+    let kinds = "topup consume manage system error refund login test unknown";
+    vec![
+        ("/limits", "measure", set("tokens input_tokens output_tokens requests errors quota cost_usd")),
+        ("/limits", "window", set("day week month")),
+        ("/limits", "action", set("notify disable_channel")),
+        ("/breaker", "action", set("trip restore")),
+        ("/breaker", "result", set(results)),
+        ("/breaker", "reason", set(&format!("{refusals} {failures}"))),
+        ("/breaker", "restore", set("never window_reset")),
+        ("/incidents", "state", set("firing resolved")),
+        ("/incidents", "act.result", set(results)),
+        ("/deliveries", "state", set("pending leased sent dead superseded")),
+        ("/deliveries", "reason", DEAD_REASONS.into_iter().chain(RETRY_REASONS).collect()),
+        ("/channels", "status", set("enabled manually_disabled auto_disabled deleted unknown")),
+        ("/requests/${request_id}", "type_name", set(kinds)),
+        (
+            "/requests/${request_id}",
+            "outcome",
+            set("success client_gone stream_error error refund settlement test other"),
+        ),
+    ]
+}
+
+#[test]
+fn values_of_closed_lists_have_words_and_no_word_is_for_nothing() {
+    each(|board, wrong| {
+        for panel in board.panels() {
+            let words = mapped(panel);
+            for target in list(&panel["targets"]) {
+                for (url, selector, values) in closed_lists() {
+                    let columns = list(&target["columns"]).iter();
+                    let mut columns = columns.filter(|column| column["selector"] == selector);
+                    let Some(column) = columns.next().filter(|_| target["url"] == format!("/api/v1{url}"))
+                    else {
+                        continue;
+                    };
+                    let words = words.iter().find(|(name, _)| column["text"] == *name);
+                    let known: BTreeSet<&str> =
+                        words.map(|(_, words)| words.keys().copied().collect()).unwrap_or_default();
+                    if known != values {
+                        wrong.push(format!("{}: {selector}: {known:?}, not {values:?}", board.uid()));
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Kinds of tokens and of cost that a row may have, see docs/api.md.
+const KINDS: [&str; 9] = [
+    "fresh_input",
+    "cache_read",
+    "cache_write",
+    "image_input",
+    "audio_input",
+    "output",
+    "audio_output",
+    "rounding",
+    "minimum_charge",
+];
+
+#[test]
+fn parts_of_a_row_have_words_and_colours_of_their_own() {
+    let mut seen = 0;
+    for board in Board::all() {
+        for panel in board.panels() {
+            let has_kinds = list(&panel["targets"]).iter().flat_map(|target| list(&target["columns"]));
+            if !has_kinds.into_iter().any(|column| column["selector"] == "kind") {
+                continue;
+            }
+            seen += 1;
+            let words = mapped(panel);
+            let [(_, words)] = words.as_slice() else { panic!("{}: {words:?}", panel["title"]) };
+            for kind in KINDS {
+                let word =
+                    words.get(kind).unwrap_or_else(|| panic!("{}: no word for {kind}", panel["title"]));
+                let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
+                let mut colours = overrides
+                    .filter(|one| one["matcher"]["options"] == word["text"])
+                    .flat_map(|one| list(&one["properties"]))
+                    .filter(|property| property["id"] == "color");
+                assert_eq!(colours.next().expect("a colour")["value"]["fixedColor"], word["color"], "{kind}");
+            }
+        }
+    }
+    assert_eq!(seen, 2 * LANGUAGES.len());
+}
+
+#[test]
+fn filters_that_boards_share_are_on_each_and_travel_with_a_click_on_a_row() {
+    each(|board, wrong| {
+        for name in ["channel_id", "model", "group"] {
+            if !board.variables().iter().any(|variable| variable["name"] == name) {
+                wrong.push(format!("{} loses the filter {name}", board.uid()));
+            }
+        }
+        let mut found = Vec::new();
+        texts(&board.json["panels"], &mut found);
+        for url in found.into_iter().filter(|text| text.starts_with("/d/tm-log-detail")) {
+            for kept in [
+                "${__url_time_range}",
+                "${channel_id:queryparam}",
+                "${model:queryparam}",
+                "${group:queryparam}",
+            ] {
+                if !url.contains(kept) {
+                    wrong.push(format!("{}: {url} loses {kept}", board.uid()));
+                }
+            }
+        }
+    });
+}
+
+/// A page that was turned to is none of another range, and an address must hold a variable once.
+#[test]
+fn ranges_of_a_board_with_pages_begin_with_the_first_page() {
+    each(|board, wrong| {
+        let paged = board.variables().iter().any(|variable| variable["name"] == "cursor");
+        for link in list(&board.json["links"]).iter().filter(|link| link["type"] == "link") {
+            let url = text(&link["url"]);
+            let visible = board.variables().iter().filter(|variable| variable["skipUrlSync"] != true);
+            let named = visible.map(|variable| text(&variable["name"])).filter(|name| *name != "cursor");
+            let all_named = named.into_iter().all(|name| url.contains(&format!("${{{name}:queryparam}}")));
+            let anew = link["includeVars"] == false && url.ends_with("&var-cursor=") && all_named;
+            if paged && !anew || !paged && link["includeVars"] != true {
+                wrong.push(format!("{}: {url}", board.uid()));
+            }
+        }
+        let asks = |query: &Value| {
+            let params = list(&query["url_options"]["params"]).iter();
+            let sent: BTreeMap<&str, &str> =
+                params.map(|pair| (text(&pair["key"]), text(&pair["value"]))).collect();
+            (sent.contains_key("cursor"), sent.get("stale_cursor") == Some(&"first"))
+        };
+        let careless = board.queries().into_iter().filter(|(_, query)| asks(query) == (true, false));
+        wrong.extend(
+            careless.map(|(place, _)| format!("{place}: a changed filter is an error on a later page")),
+        );
+    });
+}
+
+/// Of a screen of 1440 pixels, and what a column without a width needs at least.
+const SCREEN: u64 = 1400;
+const LEAST: u64 = 90;
+
+#[test]
+fn tables_fit_a_small_screen() {
+    each_panel(|_, panel, wrong| {
+        if panel["type"] != "table" || panel["transformations"][0]["id"] == "groupingToMatrix" {
+            return;
+        }
+        let properties = |name: &str| {
+            let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
+            let mut of_name = overrides.filter(|one| one["matcher"]["options"] == *name);
+            of_name.next().map_or(&[] as &[Value], |one| list(&one["properties"])).to_vec()
+        };
+        let organize = &panel["transformations"][0]["options"];
+        let columns = organize["indexByName"].as_object().expect("columns").keys();
+        let columns = columns.filter(|name| organize["excludeByName"][name.as_str()] != true);
+        let shown = columns.map(|name| organize["renameByName"][name].as_str().unwrap_or(name));
+        let needed: u64 = shown
+            .map(|name| {
+                let properties = properties(name);
+                let value = |id: &str| properties.iter().find(|one| one["id"] == id).map(|one| &one["value"]);
+                let hidden = value("custom.hidden").is_some();
+                if hidden { 0 } else { value("custom.width").and_then(Value::as_u64).unwrap_or(LEAST) }
+            })
+            .sum();
+        let room = SCREEN * panel["gridPos"]["w"].as_u64().expect("a width") / 24;
+        if needed > room {
+            wrong(&format!("needs {needed} of {room} pixels"));
         }
     });
 }
@@ -281,9 +500,11 @@ fn every_link_leads_to_a_board_of_the_same_language() {
     assert!(links > 50, "{links} links");
     let sources = std::fs::read_to_string(grafana().join("provisioning/datasources/token-monitor.yaml"));
     let sources = sources.expect("the data sources");
-    let exemplar = sources.lines().find_map(|line| line.trim().strip_prefix("url: /d/")).expect("a link");
-    let (uid, query) = exemplar.split_once('?').expect("a query");
-    assert!(by_uid.contains_key(uid) && query == "var-log_id=$${__value.raw}", "{exemplar}");
+    // A dot has a button for each language.
+    let exemplars: Vec<&str> =
+        sources.lines().filter_map(|line| line.trim().strip_prefix("url: /d/")).collect();
+    let expected = LANGUAGES.map(|(suffix, _)| format!("tm-log-detail{suffix}?var-log_id=$${{__value.raw}}"));
+    assert_eq!(exemplars, expected);
     nothing(&wrong);
 }
 
@@ -322,8 +543,9 @@ fn annotations_have_no_end_that_may_be_missing() {
 #[test]
 fn variables_that_hold_bodies_stay_out_of_addresses() {
     each(|board, wrong| {
-        let unsynced =
-            |one: &&Value| one["hide"] == 2 && one["type"] != "textbox" && one["skipUrlSync"] != true;
+        // Those that hold the choice of another board must be in it.
+        let is_choice = |one: &Value| one["type"] == "textbox" || one["multi"] == true;
+        let unsynced = |one: &&Value| one["hide"] == 2 && !is_choice(one) && one["skipUrlSync"] != true;
         let unsynced = board.variables().iter().filter(unsynced);
         wrong.extend(
             unsynced.map(|one| format!("{}: {} is written to the address", board.uid(), one["name"])),

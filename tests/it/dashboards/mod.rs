@@ -8,7 +8,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use token_monitor::config::Flags;
+
+use crate::support::{Folder, command};
 
 /// The folders, by the suffix of the uids in them. Grafana tells folders apart by their slug, in which only Latin letters
 /// count.
@@ -67,6 +70,26 @@ impl Board {
 
     fn variables(&self) -> &[Value] {
         list(&self.json["templating"]["list"])
+    }
+
+    /// Variables whose values Prometheus tells by `label_values(SERIES, LABEL)`: the place, the series, the label.
+    fn label_values(&self) -> Vec<(String, &str, &str)> {
+        let of_prometheus = self.variables().iter().filter(|one| one["datasource"]["type"] == "prometheus");
+        of_prometheus
+            .map(|one| {
+                let query = text(&one["query"]["query"]);
+                let inside = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')'));
+                let pair = inside.and_then(|inside| inside.rsplit_once(", "));
+                let (series, label) = pair.unwrap_or_else(|| panic!("{query}"));
+                (format!("{}: {}", self.uid(), text(&one["name"])), series, label)
+            })
+            .collect()
+    }
+
+    /// What a variable is when nobody has chosen anything.
+    fn default_of(&self, name: &str) -> &str {
+        let variable = self.variables().iter().find(|one| one["name"] == name);
+        text(&variable.unwrap_or_else(|| panic!("{} has no {name}", self.uid()))["current"]["value"])
     }
 
     /// Every question to a data source with the place where it stands: targets of panels, of annotations, of variables.
@@ -129,4 +152,48 @@ fn boards_are_as_their_source_says_and_the_dictionary_is_complete() {
     let output = Command::new("python3").arg(grafana().join("source/build.py")).arg("--check").output();
     let output = output.expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What messages say of an alert whose rule names this board.
+fn rendered(language: &str, dashboard: &str) -> String {
+    let (folder, at) = (Folder::new(), "2026-01-31T08:00:00Z");
+    let annotations = json!({"summary": "something", "dashboard": dashboard});
+    let alert = json!({"status": "firing", "labels": {"alertname": "Mine"}, "annotations": annotations, "startsAt": at});
+    let payload =
+        json!({"version": "4", "status": "firing", "receiver": "r", "groupKey": "g", "alerts": [alert]});
+    let file = folder.path().join("payload.json");
+    std::fs::write(&file, payload.to_string()).expect("writing");
+    let mut command = command(&Flags { language: Some(language.to_owned()), ..Flags::default() });
+    let output =
+        command.env("GRAFANA_URL", "http://grafana").arg("render").arg(&file).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn messages_lead_to_the_board_of_their_language() {
+    for (language, suffix) in [("en", ""), ("zh-CN", "-zh")] {
+        for (uid, _) in BOARDS {
+            let said = rendered(language, &format!("/d/{uid}?var-channel_id=3"));
+            assert!(said.contains(&format!("http://grafana/d/{uid}{suffix}?var-channel_id=3")), "{said}");
+        }
+        let said = rendered(language, "/d/tm-mine/its-name");
+        assert!(said.contains("http://grafana/d/tm-mine/its-name"), "a board of somebody's own: {said}");
+    }
+}
+
+#[test]
+fn every_board_that_a_rule_names_is_one() {
+    let rules = std::fs::read_dir(grafana().join("../prometheus/rules")).expect("the rules");
+    let texts = rules.map(|file| std::fs::read_to_string(file.expect("a file").path()).expect("rules"));
+    let named: BTreeSet<String> = texts
+        .flat_map(|text| {
+            let lines = text.lines().filter_map(|line| line.trim().strip_prefix("dashboard: /d/"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(
+        named.len() > 3 && named.iter().all(|uid| BOARDS.iter().any(|(board, _)| board == uid)),
+        "{named:?}"
+    );
 }

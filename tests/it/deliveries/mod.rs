@@ -17,7 +17,7 @@ use token_monitor::config::{DeliveryConfig, Language};
 use token_monitor::delivery::{Knowledge, Outbox};
 use token_monitor::message::{AlertGroup, Change, Notice, Target, Told, Wording};
 use token_monitor::state::State;
-use token_monitor::store::{Delivery, DeliveryState, NewNotice, Store};
+use token_monitor::store::{Delivery, DeliveryFilter, DeliveryState, NewNotice, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -82,7 +82,14 @@ impl World {
 
     /// Deliveries to a target, oldest first.
     pub fn deliveries(&self, target: Target) -> Vec<Delivery> {
-        let mut all = self.store.deliveries_page(None, 20_000, None, Some(target)).expect("deliveries");
+        let mut all = self
+            .store
+            .deliveries_page(
+                None,
+                20_000,
+                &DeliveryFilter { target: Some(target), ..DeliveryFilter::default() },
+            )
+            .expect("deliveries");
         all.reverse();
         all
     }

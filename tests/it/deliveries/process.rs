@@ -9,7 +9,7 @@ use token_monitor::clock::Clock;
 use token_monitor::config::Flags;
 use token_monitor::message::Change::Opened;
 use token_monitor::message::Target;
-use token_monitor::store::{DeliveryState, Store};
+use token_monitor::store::{DeliveryFilter, DeliveryState, Store};
 use tokio::time::sleep;
 
 use super::{tell, told};
@@ -101,7 +101,7 @@ async fn fault_13_kill_at_any_moment_loses_nothing_and_repeats_at_most_what_was_
         println!("{name}: {} messages, {repeated} repeated by {KILLS} kills", messages.len());
     }
     let store = Store::open(&folder.path().join("monitor.db")).expect("a store");
-    let all = store.deliveries_page(None, 1000, None, None).expect("deliveries");
+    let all = store.deliveries_page(None, 1000, &DeliveryFilter::default()).expect("deliveries");
     assert_eq!(all.len(), 3 * GROUPS);
 }
 
@@ -121,7 +121,13 @@ async fn fault_25_a_stop_ends_what_is_under_way_and_the_rest_goes_out_after_the_
     assert!(sent < 12, "no backlog was left");
     drop(process);
     let store = Store::open(&folder.path().join("monitor.db")).expect("a store");
-    let done = store.deliveries_page(None, 100, Some(DeliveryState::Sent), None).expect("deliveries");
+    let done = store
+        .deliveries_page(
+            None,
+            100,
+            &DeliveryFilter { state: Some(DeliveryState::Sent), ..DeliveryFilter::default() },
+        )
+        .expect("deliveries");
     assert_eq!(done.len(), sent, "a request that was under way is not marked");
     drop(store);
     let process = start(address, &folder.path(), &feishu.variables());

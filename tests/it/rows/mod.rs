@@ -37,6 +37,17 @@ async fn consumption_is_a_request_a_test_or_money_only() {
             |row| (row.kind, row.quota, row.model_name) = (6, 500_000, "sora-2".into()),
             Gain::row("6").on(1, "sora-2").money(0.0, 500_000.0),
         ),
+        // What is settled for a model that nobody offers stands where it is given back from.
+        changed(
+            r#"{"task_id":"task_abc","actual_quota":1001}"#,
+            |row| row.model_name = "unheard-of".into(),
+            Gain::row("2").on(1, "_other").money(1000.0, 0.0),
+        ),
+        changed(
+            r#"{"task_id":"task_abc","reason":"task failed"}"#,
+            |row| (row.kind, row.model_name) = (6, "unheard-of".into()),
+            Gain::row("6").on(1, "_other").money(0.0, 1000.0),
+        ),
     ])
     .await;
 }
@@ -65,6 +76,16 @@ async fn times_retries_and_failovers_are_booked_on_the_right_channel() {
         case(&tried(r#"["1","1"]"#), timed(1.0, true)),
         case(&tried(r#"["1","9","1"]"#), timed(1.0, true).failover(1).failover(9)),
         case(&tried(r#"["7","7","1"]"#), timed(1.0, true).failover(7)),
+        // What is no request went on to no other channel.
+        changed(
+            &tried(r#"["9","12"]"#),
+            |row| (row.token_name, row.token_id) = ("模型测试".to_owned(), 0),
+            Gain::row("2").one("newapi_channel_tests_total"),
+        ),
+        case(
+            r#"{"task_id":"task_abc","admin_info":{"use_channel":["9","1"]}}"#,
+            Gain::row("2").money(1000.0, 0.0),
+        ),
         // The failed attempt says the same of the beginning.
         changed(&tried(r#"["9","12"]"#), |row| row.kind = 5, Gain::row("5").error("unknown", "other")),
     ])

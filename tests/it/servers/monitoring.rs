@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::{self, Ready, Server, Spec};
+use crate::support::provide_cryptography;
 
 /// A private Prometheus.
 pub struct Prometheus {
@@ -137,6 +138,7 @@ impl Alertmanager {
 
     /// Sends alerts, as Prometheus does: an array of `{"labels": {…}, "annotations": {…}, "startsAt": …}`.
     pub async fn post_alerts(&self, alerts: &Value) {
+        provide_cryptography();
         let request = reqwest::Client::new().post(format!("{}/api/v2/alerts", self.url())).json(alerts);
         let answer = request.send().await.expect("Alertmanager answers");
         assert!(answer.status().is_success(), "{:?}", answer.text().await);

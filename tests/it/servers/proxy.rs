@@ -25,6 +25,8 @@ struct Shared {
     target: u16,
     refusing: AtomicBool,
     stalled: AtomicBool,
+    /// Connections with a lower number are silent for good.
+    forgotten: AtomicUsize,
     ended: AtomicBool,
     /// Bytes that the server may still send, over all connections.
     budget: AtomicU64,
@@ -44,6 +46,7 @@ impl Proxy {
             target,
             refusing: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            forgotten: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             budget: AtomicU64::new(UNLIMITED),
             accepted: AtomicUsize::new(0),
@@ -84,6 +87,12 @@ impl Proxy {
     /// Passes nothing on, in either direction, and keeps connections open: what a firewall that drops packets does.
     pub fn stall(&self) {
         self.shared.stalled.store(true, Ordering::SeqCst);
+    }
+
+    /// Passes nothing on over the connections that are open now, for ever, and keeps them open; new ones work: what a
+    /// firewall does that has forgotten them.
+    pub fn forget_connections(&self) {
+        self.shared.forgotten.store(self.accepted(), Ordering::SeqCst);
     }
 
     /// Passes this many bytes from the server on, over all connections, then ends every connection and refuses new
@@ -128,7 +137,7 @@ impl Shared {
             return;
         }
         let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, self.target)) else { return };
-        self.accepted.fetch_add(1, Ordering::SeqCst);
+        let number = self.accepted.fetch_add(1, Ordering::SeqCst);
         let handles = (client.try_clone(), server.try_clone(), client.try_clone(), server.try_clone());
         let (Ok(client_2), Ok(server_2), Ok(client_3), Ok(server_3)) = handles else { return };
         self.streams().extend([client_3, server_3]);
@@ -137,12 +146,12 @@ impl Shared {
             self.close_all();
         }
         let (up, down) = (Arc::clone(self), Arc::clone(self));
-        thread::spawn(move || up.copy(client, server_2, false));
-        thread::spawn(move || down.copy(server, client_2, true));
+        thread::spawn(move || up.copy(number, client, server_2, false));
+        thread::spawn(move || down.copy(number, server, client_2, true));
     }
 
     /// Passes bytes on until either end closes.
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream, from_server: bool) {
+    fn copy(&self, number: usize, mut from: TcpStream, mut to: TcpStream, from_server: bool) {
         from.set_nonblocking(false).and_then(|()| from.set_read_timeout(Some(TICK))).ok();
         to.set_nodelay(true).ok();
         let mut buffer = [0; 16 * 1024];
@@ -153,7 +162,7 @@ impl Shared {
                 Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
                 Err(_) => break,
             };
-            while self.stalled.load(Ordering::SeqCst) && !self.ended.load(Ordering::SeqCst) {
+            while self.is_silent(number) && !self.ended.load(Ordering::SeqCst) {
                 thread::sleep(TICK);
             }
             let allowed = if from_server { self.take(n) } else { n };
@@ -167,6 +176,10 @@ impl Shared {
         }
         to.shutdown(Shutdown::Both).ok();
         from.shutdown(Shutdown::Both).ok();
+    }
+
+    fn is_silent(&self, number: usize) -> bool {
+        self.stalled.load(Ordering::SeqCst) || number < self.forgotten.load(Ordering::SeqCst)
     }
 
     /// Takes up to `n` bytes from what the server may still send.

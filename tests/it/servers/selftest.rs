@@ -199,6 +199,12 @@ async fn the_proxy_drops_open_connections_only() {
     assert!(connection.execute("SELECT 1").await.is_err());
     assert!(works(Engine::Postgres, &proxy.url(&database.url)).await);
 
+    let mut connection = PgConnection::connect(&proxy.url(&database.url)).await.expect("connecting");
+    proxy.forget_connections();
+    let silent = tokio::time::timeout(Duration::from_millis(500), connection.execute("SELECT 1")).await;
+    assert!(silent.is_err(), "a connection that was forgotten answers");
+    assert!(works(Engine::Postgres, &proxy.url(&database.url)).await);
+
     let mut server = Postgres::start();
     let proxy = Proxy::start(server.port());
     let url = proxy.url(&server.url("postgres"));

@@ -14,7 +14,9 @@ use super::{Answers, Page};
 use crate::breaker::act::{self, Failure, Kind, Origin, Outcome, Refusal};
 use crate::message::Target;
 use crate::state::Facts;
-use crate::store::{self, DeliveryState, IncidentFilter, LedgerLine, Store, StoreError};
+use crate::store::{
+    self, ActFilter, DeliveryFilter, DeliveryState, IncidentFilter, LedgerLine, Span, Store, StoreError,
+};
 
 /// An operator waits so long for the breaker.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,6 +31,8 @@ impl Answers {
         let filter = IncidentFilter {
             firing: query.filters.state.map(|state| state == "firing"),
             channels: query.filters.channel_ids.clone(),
+            models: query.filters.models.clone(),
+            during: span(query),
         };
         let (incidents, acts) = self
             .look(move |store| {
@@ -64,9 +68,13 @@ impl Answers {
     /// `GET /api/v1/deliveries`
     pub async fn deliveries(&self, query: &Query) -> Result<Page<Delivery>, Problem> {
         let (before, limit) = (before(query), query.limit);
-        let state = query.filters.state.and_then(DeliveryState::parse);
-        let target = query.filters.target.and_then(Target::parse);
-        let found = self.look(move |store| store.deliveries_page(before, limit + 1, state, target)).await?;
+        let filter = DeliveryFilter {
+            state: query.filters.state.and_then(DeliveryState::parse),
+            target: query.filters.target.and_then(Target::parse),
+            channels: query.filters.channel_ids.clone(),
+            queued: span(query),
+        };
+        let found = self.look(move |store| store.deliveries_page(before, limit + 1, &filter)).await?;
         let (found, next) = cut(found, limit, |delivery| delivery.id);
         Ok(Page { items: found.into_iter().map(delivery).collect(), next })
     }
@@ -74,10 +82,11 @@ impl Answers {
     /// `GET /api/v1/breaker`; the links are for the caller to add.
     pub async fn breaker(&self, query: &Query) -> Result<(Breaker, Option<Position>), Problem> {
         let (before, limit, facts) = (before(query), query.limit, self.state.facts());
+        let filter = ActFilter { channels: query.filters.channel_ids.clone(), asked: span(query) };
         let (records, held) = self
             .look(move |store| {
                 let with_lines = |record: store::ActRecord| Ok((store.ledger(record.act.id)?, record));
-                let records = store.acts_page(before, limit + 1)?.into_iter().map(with_lines);
+                let records = store.acts_found(before, limit + 1, &filter)?.into_iter().map(with_lines);
                 Ok((records.collect::<Result<Vec<_>, StoreError>>()?, store.held()?))
             })
             .await?;
@@ -146,6 +155,11 @@ impl Answers {
         let answer = spawn_blocking(move || question(&store)).await;
         Ok(answer.map_err(|error| Problem::internal(&error))??)
     }
+}
+
+/// The window of a query.
+fn span(query: &Query) -> Span {
+    Span { from: query.window.from, to: query.window.to }
 }
 
 /// The number of the last row of the page before.
@@ -222,8 +236,12 @@ fn why(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
     match outcome {
         Outcome::Pending | Outcome::Done => (None, None),
         Outcome::WouldDo => (Some("dry_run"), Some("BREAKER_MODE is dry_run".to_owned())),
-        Outcome::AlreadySo { status } => {
+        Outcome::AlreadySo { status, by: None, .. } => {
             (Some("already_so"), Some(format!("the channel had status {status} before")))
+        }
+        Outcome::AlreadySo { by: Some(act), held, .. } => {
+            let held = if *held { "; it is held for this act as well" } else { "" };
+            (Some("already_so"), Some(format!("act {act} had disabled the channel before{held}")))
         }
         Outcome::Unverified { status: Some(status) } => {
             (Some("unverified"), Some(format!("new-api took it, and the channel still has status {status}")))
@@ -245,6 +263,7 @@ fn why(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
 fn refusal(why: &Refusal) -> (&'static str, String) {
     match why {
         Refusal::Off => ("off", "BREAKER_MODE is off".to_owned()),
+        Refusal::Rest => ("rest", "the alert is about the sum of all other channels".to_owned()),
         Refusal::NoChannel { text } if text.is_empty() => {
             ("no_channel", "the alert has no label channel_id".to_owned())
         }
@@ -271,6 +290,8 @@ fn refusal(why: &Refusal) -> (&'static str, String) {
 
 fn failure(why: &Failure) -> (&'static str, String) {
     match why {
+        Failure::NotSet => ("not_set", "NEW_API_BASE_URL and NEW_API_KEY are not set".to_owned()),
+        Failure::NoDatabase => ("no_database", "new-api's database cannot be read".to_owned()),
         Failure::Unreachable { detail } => ("unreachable", format!("new-api cannot be reached: {detail}")),
         Failure::Denied { detail } => ("denied", format!("new-api does not accept NEW_API_KEY: {detail}")),
         Failure::RateLimited => ("rate_limited", "new-api says that there are too many requests".to_owned()),

@@ -4,6 +4,7 @@
 //! read from new-api's log by primary key. So no answer takes longer because the log is large.
 
 mod alerting;
+mod desk;
 mod limits;
 mod log;
 mod rows;
@@ -19,7 +20,8 @@ use crate::detail::{BodySource, Context};
 use crate::history::{Filter, Selection};
 use crate::newapi::Database;
 use crate::state::{Facts, State};
-use crate::store::{HistoryReader, Store, StoreError};
+use crate::store::Store;
+use desk::Desk;
 use log::Log;
 
 /// A page of a list, and the last row's place if there are more.
@@ -36,7 +38,7 @@ pub struct Page<T> {
 pub struct Answers {
     state: State,
     store: Store,
-    history: HistoryReader,
+    history: Desk,
     log: Log,
     slow_over_seconds: f64,
     timezone: TimeZone,
@@ -45,6 +47,9 @@ pub struct Answers {
 impl Answers {
     /// Answers from what the loops know, monitor.db, and the log. `log` should have connections of its own, so
     /// that questions never keep the follower waiting.
+    ///
+    /// # Errors
+    /// If the threads that answer cannot be started.
     pub fn new(
         state: State,
         store: Store,
@@ -52,15 +57,20 @@ impl Answers {
         bodies: Option<BodySource>,
         slow_over_seconds: f64,
         timezone: TimeZone,
-    ) -> Self {
-        let history = store.history();
-        Self { state, store, history, log: Log::new(log, bodies), slow_over_seconds, timezone }
+    ) -> std::io::Result<Self> {
+        let history = Desk::open(&store.history())?;
+        Ok(Self { state, store, history, log: Log::new(log, bodies), slow_over_seconds, timezone })
     }
 
     /// When today began where the operator lives.
     pub fn midnight(&self, now: Timestamp) -> Timestamp {
         let today = now.to_zoned_datetime(self.timezone.clone()).start_of_day();
         today.map_or(now, |midnight| midnight.timestamp())
+    }
+
+    /// From when on every row is known.
+    pub fn known_from(&self) -> Timestamp {
+        instant(self.state.tail().known_from)
     }
 
     /// What is known now; a problem while the first catch-up goes on, because half a history answers nothing.
@@ -79,16 +89,6 @@ impl Answers {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
         let ms = (self.slow_over_seconds * 1000.0) as u32;
         ms
-    }
-
-    /// Asks the history on a thread that may wait for the disk.
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&HistoryReader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let history = self.history.clone();
-        let answer = tokio::task::spawn_blocking(move || question(&history)).await;
-        Ok(answer.map_err(|error| Problem::internal(&error))??)
     }
 }
 

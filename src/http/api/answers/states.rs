@@ -4,34 +4,58 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::params::Query;
 use super::super::super::problem::Problem;
+use super::super::measures::Measures;
 use super::super::views::{ChannelState, GroupChannels, LastError, ModelState};
 use super::sums::measures;
 use super::{Answers, context, instant, selection};
-use crate::detail::ChannelStatus;
+use crate::detail::{ChannelStatus, without_credentials};
 use crate::history::{self, Dimension, Group};
 use crate::newapi::directory::provider_name;
 use crate::record::ChannelId;
 
 /// What is known of channels or models in a window.
 struct Figures {
-    sums: history::Groups,
+    of: BTreeMap<Group, Figure>,
     errors: BTreeMap<Group, history::LastError>,
+}
+
+/// What is shown of one of them.
+struct Figure {
+    measures: Measures,
+    success_share: Option<f64>,
+}
+
+impl Figure {
+    fn new(sums: &history::Measures) -> Self {
+        Self { measures: measures(sums), success_share: success_share(sums) }
+    }
+
+    /// Of what had no traffic.
+    fn nothing() -> Self {
+        Self::new(&history::Measures::default())
+    }
 }
 
 impl Answers {
     /// `GET /api/v1/channels`
     pub async fn channels(&self, query: &Query) -> Result<Vec<ChannelState>, Problem> {
         let facts = self.facts()?;
-        let Figures { mut sums, mut errors } = self.figures(query, Dimension::Channel).await?;
+        let Figures { of: mut figures, mut errors } = self.figures(query, Dimension::Channel).await?;
         let context = context(&facts, self);
         let known = &facts.directory.channels;
         // Deleted channels stay as long as they have figures.
-        let ids: BTreeSet<ChannelId> = known.keys().copied().chain(sums.keys().filter_map(channel)).collect();
+        let asked = &query.filters.channel_ids;
+        let ids: BTreeSet<ChannelId> = known
+            .keys()
+            .copied()
+            .chain(figures.keys().filter_map(channel))
+            .filter(|id| asked.is_empty() || asked.contains(id))
+            .collect();
         Ok(ids
             .into_iter()
             .map(|id| {
                 let group = Group::Channel(id);
-                let sums = sums.remove(&group).unwrap_or_default();
+                let figure = figures.remove(&group).unwrap_or_else(Figure::nothing);
                 let today = known.get(&id);
                 let of = today.cloned().unwrap_or_default();
                 ChannelState {
@@ -46,9 +70,9 @@ impl Answers {
                     used_quota: of.used_quota,
                     response_time_seconds: of.response_time_seconds,
                     tested_at: of.tested_at.map(instant),
-                    success_share: success_share(&sums),
+                    success_share: figure.success_share,
                     last_error: errors.remove(&group).as_ref().map(last_error),
-                    measures: measures(&sums),
+                    measures: figure.measures,
                 }
             })
             .collect())
@@ -57,30 +81,37 @@ impl Answers {
     /// `GET /api/v1/models`
     pub async fn models(&self, query: &Query) -> Result<Vec<ModelState>, Problem> {
         let facts = self.facts()?;
-        let Figures { mut sums, mut errors } = self.figures(query, Dimension::Model).await?;
+        let Figures { of: mut figures, mut errors } = self.figures(query, Dimension::Model).await?;
         let mut groups: BTreeMap<&str, Vec<GroupChannels>> = BTreeMap::new();
         for ((group, model), enabled) in &facts.directory.abilities {
             let group = GroupChannels { group: group.clone(), enabled_channels: *enabled };
             groups.entry(model).or_default().push(group);
         }
+        let asked = &query.filters.models;
         let names: BTreeSet<String> = facts
             .directory
             .models
             .iter()
             .cloned()
-            .chain(sums.iter().filter(|(_, sums)| sums.requests > 0).filter_map(|(group, _)| name(group)))
+            .chain(
+                figures
+                    .iter()
+                    .filter(|(_, figure)| figure.measures.requests > 0)
+                    .filter_map(|(group, _)| name(group)),
+            )
+            .filter(|model| asked.is_empty() || asked.contains(model))
             .collect();
         Ok(names
             .into_iter()
             .map(|model| {
                 let group = Group::Name(model.clone());
-                let sums = sums.remove(&group).unwrap_or_default();
+                let figure = figures.remove(&group).unwrap_or_else(Figure::nothing);
                 ModelState {
                     groups: groups.remove(model.as_str()).unwrap_or_default(),
-                    model,
-                    success_share: success_share(&sums),
+                    model: without_credentials(&model).into_owned(),
+                    success_share: figure.success_share,
                     last_error: errors.remove(&group).as_ref().map(last_error),
-                    measures: measures(&sums),
+                    measures: figure.measures,
                 }
             })
             .collect())
@@ -88,12 +119,15 @@ impl Answers {
 
     async fn figures(&self, query: &Query, by: Dimension) -> Result<Figures, Problem> {
         let (selection, slow_over_ms) = (selection(query), self.slow_over_ms());
-        self.ask(move |history| {
-            let sums = history.overview(&selection, slow_over_ms)?;
-            let sums = if by == Dimension::Channel { sums.by_channel } else { sums.by_model };
-            Ok(Figures { sums, errors: history.last_errors(&selection, by)? })
-        })
-        .await
+        self.history
+            .sum(move |history| {
+                let sums = history.overview(&selection, slow_over_ms)?;
+                let sums = if by == Dimension::Channel { sums.by_channel } else { sums.by_model };
+                // What is shown is made of the sums at once, because it takes much less memory.
+                let of = sums.into_iter().map(|(group, sums)| (group, Figure::new(&sums))).collect();
+                Ok(Figures { of, errors: history.last_errors(&selection, by)? })
+            })
+            .await
     }
 }
 
