@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// new-api's id of a channel. 0 stands on rows that never reached one.
@@ -82,10 +83,13 @@ pub struct Other {
     /// The channel's name at the time of a failed attempt, up to rc.2x.
     pub channel_name: Option<String>,
     /// Channels in the order tried.
-    pub use_channel: Vec<ChannelId>,
+    pub use_channel: Tried,
     /// Which key of a multi-key channel served the request.
     pub multi_key_index: Option<i64>,
 }
+
+/// Channels in the order tried: nearly always one or two, which need no memory of their own.
+pub type Tried = SmallVec<[ChannelId; 2]>;
 
 /// `other.stream_status`, as far as outcomes need it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl Trial {
             created_at: entry.created_at,
             channel_id: entry.channel_id,
             class: reading.class.clone(),
-            tried: reading.other.use_channel.clone(),
+            tried: reading.other.use_channel.to_vec(),
             channel_name: reading.other.channel_name.clone(),
             error: error(entry, &reading.class).map(|error| summary(&error)),
         }

@@ -224,7 +224,7 @@ impl Collector {
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(histogram.buckets.iter().copied()).collect();
         let (spans, deltas) = spans_and_deltas(&histogram.native);
-        self.exemplars.push(histogram.exemplars.clone());
+        self.exemplars.push(histogram.exemplars());
         metrics.encode_family(labels)?.encode_histogram_with_native::<NoLabelSet>(
             histogram.sum,
             histogram.count(),

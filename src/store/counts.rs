@@ -82,8 +82,11 @@ fn write<'a>(
         "INSERT INTO series (labels, cells) VALUES (?1, ?2) \
          ON CONFLICT (labels) DO UPDATE SET cells = excluded.cells",
     )?;
+    let mut cells = Vec::new();
     for (key, series) in series {
-        statement.execute(params![json(key)?, pack(series)?])?;
+        cells.clear();
+        cells = postcard::to_extend(series, cells).map_err(unwritable)?;
+        statement.execute(params![json(key)?, cells])?;
     }
     Ok(())
 }
@@ -152,7 +155,11 @@ fn damaged(seq: i64, what: &str) -> StoreError {
 }
 
 fn pack(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, StoreError> {
-    postcard::to_allocvec(value).map_err(|error| StoreError::Damaged(error.to_string()))
+    postcard::to_allocvec(value).map_err(unwritable)
+}
+
+fn unwritable(error: postcard::Error) -> StoreError {
+    StoreError::Damaged(error.to_string())
 }
 
 fn size(data: &[u8]) -> i64 {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{LogRecord, Other, StreamStatus};
+use crate::record::{LogRecord, Other, StreamStatus, Tried};
 use crate::store::{Checkpoint, Keep, MIGRATIONS, Position, Store};
 use crate::usage::{Context, ExtraLabel, Family, Leaf, Rules, Totals, Value};
 
@@ -46,7 +46,7 @@ impl Row {
                 .then_some(StreamStatus { client_gone: self.milliseconds % 2 == 0, error: true }),
             has_task_id: self.task,
             status_code: Some(if self.retried { 429 } else { 500 }),
-            use_channel: if self.retried { vec![9, self.channel_id] } else { vec![] },
+            use_channel: if self.retried { [9, self.channel_id].into() } else { Tried::new() },
             ..Other::default()
         };
         LogRecord {
@@ -314,14 +314,20 @@ fn commit(store: &Store, usage: &mut Usage, labels: &[ExtraLabel]) -> Result<(),
     Ok(())
 }
 
-#[test]
-fn the_journal_begins_anew_when_it_is_long() {
+/// A monitor.db with one row of each label set, counted and committed.
+fn begun(rules: &Rules) -> (tempfile::TempDir, Store, Usage) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("monitor.db")).unwrap();
-    let rules = rules(1_000, &[]);
     let mut usage = Usage::default().successor();
-    observe(&mut usage, &one_each(1), &rules, false);
+    observe(&mut usage, &one_each(1), rules, false);
     commit(&store, &mut usage, &[]).unwrap();
+    (dir, store, usage)
+}
+
+#[test]
+fn the_journal_begins_anew_when_it_is_long() {
+    let rules = rules(1_000, &[]);
+    let (_dir, store, mut usage) = begun(&rules);
     let (mut times, mut before) = (0, 0);
     for milliseconds in 0..250 {
         let mut next = usage.successor();
@@ -339,12 +345,8 @@ fn the_journal_begins_anew_when_it_is_long() {
 
 #[test]
 fn a_monitor_db_that_refuses_a_commit_goes_on_where_it_was() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("monitor.db")).unwrap();
     let rules = rules(1_000, &[]);
-    let mut usage = Usage::default().successor();
-    observe(&mut usage, &one_each(1), &rules, false);
-    commit(&store, &mut usage, &[]).unwrap();
+    let (_dir, store, mut usage) = begun(&rules);
     for (pragma, bad, good) in [("query_only", 1, 0), ("max_page_count", 1, 1_000_000)] {
         for milliseconds in 0..5 {
             let mut next = usage.successor();

@@ -33,8 +33,8 @@ use work::Work;
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
 
-/// Batches that wait for each of the threads that parse and count them.
-const QUEUED_BATCHES: usize = 1;
+/// Rows that wait for each of the threads that parse and count them, in one batch or several.
+const QUEUED_ROWS: u32 = 2_000;
 
 /// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory, some
 /// 35 bytes each. A commit writes nearly every label set, so fewer of them are worth that memory.
@@ -387,9 +387,10 @@ impl Tailer {
     ) -> Result<(Work, bool), TailError> {
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
-        let (sender, mut read) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
-        let (parser, mut parsed) = mpsc::channel::<Logs>(QUEUED_BATCHES);
-        let (give_back, spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
+        let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
+        let (sender, mut read) = mpsc::channel::<RawLogs>(queue);
+        let (parser, mut parsed) = mpsc::channel::<Logs>(queue);
+        let (give_back, spares) = mpsc::channel::<Spare>(queue);
         let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
         let last_id = work.position.last_id;
         let parsing = spawn_blocking(move || {

@@ -57,6 +57,8 @@ pub struct Seen {
     forgotten: i64,
     /// Chunks before this one are of a table that was changed since.
     holes_from: i64,
+    /// Chunks before this one are of rows so old that nothing else will come between them.
+    settled_before: i64,
     /// Holes by their first id.
     gaps: BTreeMap<i64, Gap>,
 }
@@ -121,8 +123,10 @@ impl Seen {
     }
 
     /// Forgets all but the last rows since the commit: rows that are so old that nothing else will come between
-    /// them are remembered only for the case that the table is changed under us.
+    /// them are remembered only for the case that the table is changed under us. The next commit forgets what there is
+    /// beyond that.
     pub fn forget_old(&mut self) {
+        self.settled_before = self.next_seq();
         if self.pending.len() > 2 * MIN_ROWS {
             self.forget_pending(self.pending.len() - MIN_ROWS);
         }
@@ -245,7 +249,8 @@ impl Seen {
         let mut total: usize = self.chunks.iter().map(|chunk| chunk.rows.len()).sum();
         let mut dropped = Vec::new();
         while let Some(chunk) = self.chunks.front() {
-            let old = now.saturating_sub(chunk.seen_at) > self.late_window_ms + MARGIN_MS;
+            let old = chunk.seq < self.settled_before
+                || now.saturating_sub(chunk.seen_at) > self.late_window_ms + MARGIN_MS;
             let rest = total - chunk.rows.len();
             if !(old && rest >= MIN_ROWS || total > MAX_ROWS && rest > 0) {
                 break;
@@ -342,6 +347,31 @@ mod tests {
         }
         seen.commit(2_000_001);
         assert!(seen.rows.len() <= MAX_ROWS + MIN_ROWS);
+    }
+
+    #[test]
+    fn old_rows_of_a_catch_up_go_with_the_next_commit() {
+        let mut seen = Seen::new(WINDOW);
+        let mut stored = 0_i64;
+        for commit in 0..20_i64 {
+            for row in 0..100_000 {
+                seen.insert(commit * 100_000 + row, 7);
+                if row % 500 == 0 {
+                    seen.forget_old();
+                }
+            }
+            // All of it within a second.
+            let (chunk, dropped) = seen.commit(commit * 50);
+            stored += i64::from(chunk.is_some()) - i64::try_from(dropped.len()).expect("few");
+            assert!(seen.rows.len() <= 5 * MIN_ROWS, "{}", seen.rows.len());
+        }
+        assert!(seen.knows(1_999_999, 7) && stored <= 2, "{stored} chunks");
+        // Rows that others may still come between stay as long as they may.
+        for round in 0..10_i64 {
+            seen.insert(2_000_000 + round, 7);
+            seen.commit(1_000 + round);
+        }
+        assert!((0..10).all(|round| seen.knows(2_000_000 + round, 7)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::newapi::Directory;
 use crate::newapi::logs::{Log, Logs, RawLogs};
 use crate::record::{ChannelId, Class, LogRecord};
 use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
-use crate::usage::{Context, ExtraLabel, Rules, Usage};
+use crate::usage::{Context, ExtraLabel, FETCHED, Rules, Usage};
 
 /// Clocks of gateway nodes may be so far apart, in seconds, when a hole in old rows is taken for permanent.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
@@ -101,8 +101,18 @@ impl Work {
     /// Counts rows that follow the last known one.
     pub(super) fn count(mut self, batch: &Logs) -> Self {
         let remember_gaps = self.gaps_may_fill(batch.raw());
-        for log in batch.iter() {
-            self.count_one(&log, remember_gaps);
+        let mut logs = batch.iter();
+        let mut group: Vec<Log<'_>> = Vec::with_capacity(FETCHED);
+        loop {
+            group.clear();
+            group.extend(logs.by_ref().take(FETCHED));
+            if group.is_empty() {
+                break;
+            }
+            self.usage.fetch(group.iter().map(|log| (&log.record, log.class)), &self.rules);
+            for log in &group {
+                self.count_one(log, remember_gaps);
+            }
         }
         if !remember_gaps {
             self.seen.forget_old();

@@ -138,12 +138,13 @@ fn what_only_memory_has_is_no_difference() {
     let mut before = Series::default();
     let example =
         |at| crate::usage::histogram::Exemplar { log_id: at, request_id: "r".into(), value: 1.0, at };
-    before.observe(Leaf::Timing(Family::RequestDuration, false), 1.0, Some(example(1)));
-    before.hold(Leaf::Timing(Family::RequestDuration, false), 4);
     let mut now = before.clone();
+    for (series, at) in [(&mut before, 1), (&mut now, 2)] {
+        series.observe(Leaf::Timing(Family::RequestDuration, false), 1.0, Some(example(at)));
+        series.hold(Leaf::Timing(Family::RequestDuration, false), 4);
+    }
     now.reborn(9);
     now.touched = 9;
-    now.timings.iter_mut().flatten().for_each(|histogram| histogram.exemplars[0] = Some(example(2)));
     assert_eq!(Difference::between(&before, &now), None);
 }
 

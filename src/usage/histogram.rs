@@ -30,9 +30,10 @@ pub struct Histogram {
     pub zero: u64,
     /// Native buckets; bucket `i` holds `2^((i-1)/8) < v <= 2^(i/8)`.
     pub native: Native,
-    /// Latest example per classic bucket. Kept in memory only: after a restart new rows bring new ones.
+    /// Latest example per classic bucket, of the few that have one. Kept in memory only: after a restart new rows bring
+    /// new ones.
     #[serde(skip)]
-    pub exemplars: Vec<Option<Exemplar>>,
+    exemplars: Vec<(usize, Exemplar)>,
 }
 
 /// A row that fell in a bucket.
@@ -66,6 +67,13 @@ impl Histogram {
         }
     }
 
+    /// Reads what counting `value` changes.
+    #[inline]
+    pub(super) fn glance(&self, value: f64, bounds: &[f64]) -> u64 {
+        let bucket = bounds.partition_point(|bound| *bound < value);
+        self.buckets[bucket] ^ self.sum.to_bits() ^ self.zero ^ self.native.glance(native_index(value))
+    }
+
     /// Counts `value`, which is finite and not negative. `bounds` are those it was made for.
     pub fn observe(&mut self, value: f64, bounds: &[f64], exemplar: Option<Exemplar>) {
         let bucket = bounds.partition_point(|bound| *bound < value);
@@ -74,14 +82,27 @@ impl Histogram {
         if value <= NATIVE_ZERO_THRESHOLD {
             self.zero += 1;
         } else {
-            self.native.add(native_index(value), 1);
+            let span = || (native_index(bounds[0]), native_index(bounds[bounds.len() - 1]));
+            self.native.add_within(native_index(value), span);
         }
         if let Some(exemplar) = exemplar {
-            if self.exemplars.is_empty() {
-                self.exemplars.resize(self.buckets.len(), None);
+            match self.exemplars.iter_mut().find(|(at, _)| *at == bucket) {
+                Some((_, known)) => *known = exemplar,
+                None => self.exemplars.push((bucket, exemplar)),
             }
-            self.exemplars[bucket] = Some(exemplar);
         }
+    }
+
+    /// The latest example of each classic bucket; nothing if no bucket has one.
+    pub fn exemplars(&self) -> Vec<Option<Exemplar>> {
+        if self.exemplars.is_empty() {
+            return Vec::new();
+        }
+        let mut list = vec![None; self.buckets.len()];
+        for (bucket, exemplar) in &self.exemplars {
+            list[*bucket] = Some(exemplar.clone());
+        }
+        list
     }
 }
 

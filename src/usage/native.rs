@@ -16,7 +16,7 @@ const FARTHEST: i32 = 1 << 14;
 
 /// Native buckets side by side, so that counting needs no search: they are most of what a label set needs. Times are
 /// at most a few dozen powers of two apart.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(from = "Vec<(i32, u64)>")]
 pub struct Native {
     /// Index of the first of `counts`, at the beginning of a power of two.
@@ -27,7 +27,26 @@ pub struct Native {
     carried: BTreeMap<i32, u64>,
 }
 
+// How much room there is makes no difference.
+impl PartialEq for Native {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
 impl Native {
+    /// Counts one more value in bucket `index`. If it is the first one, there will be room for all indices of `span`: to
+    /// grow is to move, and what a label set needs should lie together.
+    #[inline]
+    pub(super) fn add_within(&mut self, index: i32, span: impl FnOnce() -> (i32, i32)) {
+        if self.counts.is_empty() {
+            let (first, last) = span();
+            self.make_room(first);
+            self.make_room(last);
+        }
+        self.add(index, 1);
+    }
+
     /// Counts `times` more values in bucket `index`.
     #[inline]
     pub fn add(&mut self, index: i32, times: u64) {
@@ -44,6 +63,12 @@ impl Native {
             let upper = self.carried.entry(index).or_default();
             *upper = upper.saturating_add(sum >> 32);
         }
+    }
+
+    /// Reads the count of bucket `index`, or at least where it would be.
+    #[inline]
+    pub(super) fn glance(&self, index: i32) -> u64 {
+        if self.holds(index) { u64::from(self.counts[distance(self.first, index)]) } else { 0 }
     }
 
     /// Has bucket `index` hold `count`.
@@ -188,6 +213,20 @@ mod tests {
         native.add(3, 2);
         native.add(-30, 1);
         assert_eq!(native.iter().collect::<Vec<_>>(), [(-30, 1), (3, (1 << 32) + 1), (4, 1 << 40)]);
+    }
+
+    #[test]
+    fn room_for_a_span_is_made_once_and_makes_no_difference() {
+        let mut native = Native::default();
+        native.add_within(3, || (-27, 66));
+        let room = native.counts.len();
+        assert_eq!((native.first, room), (-32, 104));
+        (-27..=66).for_each(|index| native.add_within(index, || unreachable!("there is room")));
+        assert_eq!(native.counts.len(), room);
+        let mut narrow = Native::from(native.iter().collect::<Vec<_>>());
+        assert_eq!(narrow, native);
+        narrow.add(0, 1);
+        assert_ne!(narrow, native);
     }
 
     #[test]

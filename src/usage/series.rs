@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::histogram::{Exemplar, Histogram};
 use super::leaf::{Family, Leaf};
-use crate::record::Outcome;
+use crate::record::{Class, Outcome};
 
 /// Families without further labels, by [`Family::index`]; those with further labels leave their place free.
 const PLAIN: usize = Family::ALL.len();
@@ -179,6 +179,27 @@ impl Series {
             Addition::Count(amount) => self.count(leaf, amount),
             Addition::Observation(seconds, exemplar) => self.observe(leaf, seconds, exemplar),
         }
+    }
+
+    /// Reads what counting a row of this class changes, for the sake of reading it.
+    #[inline]
+    pub(super) fn glance(&self, class: &Class) -> u64 {
+        let mut seen = u64::from(self.present);
+        for at in [0, 8, 16, NUMBERS - 1] {
+            seen ^= self.numbers[at].to_bits();
+        }
+        if let Class::Request(request) = class {
+            let retried = usize::from(request.retried);
+            if let Some(histogram) = &self.timings[retried] {
+                seen ^= histogram.glance(request.duration_seconds, Family::RequestDuration.bounds());
+            }
+            if let (Some(histogram), Some(seconds)) =
+                (&self.timings[2 + retried], request.first_token_seconds)
+            {
+                seen ^= histogram.glance(seconds, Family::TimeToFirstToken.bounds());
+            }
+        }
+        seen
     }
 
     /// Adds to a counter.

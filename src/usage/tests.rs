@@ -66,7 +66,7 @@ fn a_request_adds_to_every_family_it_belongs_to() {
     let (rules, offered) = (rules(100), std::collections::HashSet::new());
     let mut usage = Usage::default().successor();
     let mut record = request(1, 7, "gpt");
-    record.other.to_mut().use_channel = vec![3, 7];
+    record.other.to_mut().use_channel = vec![3, 7].into();
     usage.observe(&record, &context(&rules, &offered, false));
 
     assert_eq!(number(&usage, 7, "gpt", Leaf::Requests(Outcome::Success, false)), 1.0);

@@ -15,7 +15,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::record::{ChannelId, Defect, ErrorType, Other, StreamStatus};
+use crate::record::{Defect, ErrorType, Other, StreamStatus, Tried};
 
 mod quick;
 
@@ -294,7 +294,7 @@ impl<'de> Part<'de> for HttpStatus {
 /// `admin_info.use_channel`: ids as strings, in the order tried.
 #[derive(Default)]
 struct Channels {
-    ids: Vec<ChannelId>,
+    ids: Tried,
     wrong: bool,
 }
 
@@ -317,7 +317,7 @@ impl<'de> Part<'de> for Channels {
 /// `admin_info`.
 #[derive(Default)]
 struct AdminInfo {
-    use_channel: Vec<ChannelId>,
+    use_channel: Tried,
     multi_key_index: Option<i64>,
     wrong: bool,
 }

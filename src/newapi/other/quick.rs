@@ -5,7 +5,7 @@
 //! agree is tested with every shape known and with random ones.
 
 use super::{Fields, MAX_CHANNELS};
-use crate::record::{ChannelId, ErrorType, StreamStatus};
+use crate::record::{ErrorType, StreamStatus, Tried};
 
 /// Deepest nesting that is followed here.
 const MAX_DEPTH: u32 = 16;
@@ -19,6 +19,31 @@ pub(super) fn parse(text: &[u8]) -> Option<Fields> {
     let mut fields = Fields::default();
     scan.object(|scan, key| scan.field(key, &mut fields))?;
     (scan.at == text.len()).then_some(fields)
+}
+
+/// Where the first quote, backslash or control character stands: looked for in eight bytes at a time, because most of
+/// the column is strings.
+#[inline]
+fn end_of_string(text: &[u8]) -> Option<usize> {
+    /// The same byte eight times.
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    /// The highest bit of each byte below `limit`. What borrows into bytes above one that is below does no harm: the lowest
+    /// is asked for.
+    const fn below(word: u64, limit: u8) -> u64 {
+        word.wrapping_sub(all(limit)) & !word & all(0x80)
+    }
+    let (words, rest) = text.as_chunks::<8>();
+    for (at, bytes) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*bytes);
+        let found = below(word, 0x20) | below(word ^ all(b'"'), 1) | below(word ^ all(b'\\'), 1);
+        if found != 0 {
+            return Some(at * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let at = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
+    Some(words.len() * 8 + at)
 }
 
 struct Scan<'a> {
@@ -85,7 +110,7 @@ impl<'a> Scan<'a> {
     fn string(&mut self) -> Option<&'a [u8]> {
         self.expect(b'"')?;
         let rest = &self.text[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
+        let length = end_of_string(rest)?;
         (rest[length] == b'"').then(|| {
             self.at += length + 1;
             &rest[..length]
@@ -194,7 +219,7 @@ impl<'a> Scan<'a> {
     }
 
     fn admin_info(&mut self, fields: &mut Fields) -> Option<()> {
-        let (mut channels, mut index) = (Vec::new(), None);
+        let (mut channels, mut index) = (Tried::new(), None);
         self.object(|scan, key| {
             match key {
                 b"use_channel" => {
@@ -212,7 +237,7 @@ impl<'a> Scan<'a> {
     }
 
     /// An id as a string.
-    fn channel(&mut self, channels: &mut Vec<ChannelId>) -> Option<()> {
+    fn channel(&mut self, channels: &mut Tried) -> Option<()> {
         self.expect(b'"')?;
         let id = self.whole()?;
         self.expect(b'"')?;
@@ -234,5 +259,23 @@ impl<'a> Scan<'a> {
             Some(())
         })?;
         Some(status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::end_of_string;
+
+    proptest! {
+        #[test]
+        fn a_string_ends_at_its_first_special_byte(text in prop::collection::vec(any::<u8>(), 0..40), plain in 0..40_usize) {
+            // Long runs of plain bytes first, some of which differ from a special one by a bit.
+            let plain = [0x20, 0x21, 0x23, 0x5b, 0x5d, 0x7f, 0x80, 0xa2, 0xdc, 0xff].into_iter().cycle().take(plain);
+            let text: Vec<u8> = plain.chain(text).collect();
+            let expected = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20));
+            prop_assert_eq!(end_of_string(&text), expected);
+        }
     }
 }

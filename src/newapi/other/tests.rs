@@ -47,14 +47,14 @@ fn rows_of_every_known_version_are_read() {
         status_code: Some(status),
         error_type: Some(kind),
         channel_name: name.map(str::to_owned),
-        use_channel: vec![channel],
+        use_channel: std::iter::once(channel).collect(),
         ..Other::default()
     };
-    let request = |cache, frt, stream_status, channels: &[ChannelId]| Other {
+    let request = |cache, frt, stream_status, channels: &[i64]| Other {
         cache_read_tokens: Some(cache),
         first_response_ms: Some(frt),
         stream_status,
-        use_channel: channels.to_vec(),
+        use_channel: channels.into(),
         ..Other::default()
     };
     let gone = Some(StreamStatus { client_gone: true, error: true });
@@ -82,7 +82,7 @@ fn rows_of_every_known_version_are_read() {
         (RC3X_ERROR, error(503, ErrorType::UpstreamError, None, 9)),
         (RC20_ADMIN, Other::default()),
         (RC20_LOGIN, Other::default()),
-        (TASK_SUBMITTED, Other { is_task: true, use_channel: vec![7], ..task.clone() }),
+        (TASK_SUBMITTED, Other { is_task: true, use_channel: [7][..].into(), ..task.clone() }),
         (TASK_REFUND, task),
         (VIOLATION, Other { violation_fee: true, status_code: Some(403), ..Other::default() }),
         ("{}", Other::default()),
@@ -235,11 +235,11 @@ fn channels_are_ids_as_strings_or_numbers() {
     ];
     for (value, expected, wrong) in cases {
         let text = format!(r#"{{"admin_info":{{"use_channel":{value},"multi_key_index":1}}}}"#);
-        assert_eq!(field(&text, |other| other.use_channel.clone()), (expected, wrong), "{value}");
+        assert_eq!(field(&text, |other| other.use_channel.to_vec()), (expected, wrong), "{value}");
         assert_eq!(field(&text, |other| other.multi_key_index).0, Some(1), "{value}");
     }
     let text = format!(r#"{{"admin_info":{{"use_channel":[{}{{}}]}},"frt":1}}"#, r#""5","#.repeat(100_000));
-    assert_eq!(field(&text, |other| other.use_channel.clone()), (vec![5; MAX_CHANNELS], false));
+    assert_eq!(field(&text, |other| other.use_channel.to_vec()), (vec![5; MAX_CHANNELS], false));
     assert_eq!(field(&text, |other| other.first_response_ms).0, Some(1.0));
 }
 
@@ -312,7 +312,7 @@ fn a_stream_status_keeps_what_can_be_read_of_it() {
 fn the_last_of_two_equal_keys_wins() {
     let text = r#"{"cache_tokens":1,"claude":true,"admin_info":{"use_channel":["1"],"multi_key_index":3},
         "cache_tokens":2,"claude":false,"admin_info":{"use_channel":["2"]}}"#;
-    let expected = Other { cache_read_tokens: Some(2), use_channel: vec![2], ..Other::default() };
+    let expected = Other { cache_read_tokens: Some(2), use_channel: [2][..].into(), ..Other::default() };
     assert_eq!(parse(text.as_bytes()), (expected, None));
 }
 
@@ -450,7 +450,7 @@ fn any_other() -> impl Strategy<Value = Other> {
             status_code: failure.0,
             error_type: failure.1,
             channel_name: failure.2,
-            use_channel: admin.0,
+            use_channel: admin.0.into(),
             multi_key_index: admin.1,
         },
     )

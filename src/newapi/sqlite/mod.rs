@@ -12,13 +12,15 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::Builder;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::database::{ReadError, Reason};
 use super::query::{Param, Query, Rows};
@@ -33,24 +35,21 @@ const WAL_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// First bytes of a rollback journal that is in use; PERSIST mode overwrites them with zeros.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// A SQLite database on disk. Cheap to clone; clones share one connection.
+/// A SQLite database on disk. Cheap to clone; clones share one connection, on a thread of its own that ends with the last
+/// clone: the C library gives every thread memory of its own, and the cache of a connection would be spread over all of them.
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
-    shared: Arc<Shared>,
+    reads: Sender<Job>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    handles: Mutex<Handles>,
-    /// Those who wait for the connection do so here, and take up no thread.
-    turn: Arc<Semaphore>,
-}
+/// A read, for the thread.
+type Job = Box<dyn FnOnce(&mut Handles) + Send>;
 
 /// What is kept open. Descriptors of a file that is still there are not closed: with one, POSIX drops all locks that other
 /// parts of this process have on the file, as the stand-in of `demo` has.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Handles {
+    path: PathBuf,
     file: Option<((u64, u64), File)>,
     open: Option<Open>,
 }
@@ -73,8 +72,18 @@ struct Stamp {
 impl SqliteFile {
     /// Names the file; it is opened at the first read.
     pub fn new(path: &Path) -> Self {
-        let (handles, turn) = (Mutex::default(), Arc::new(Semaphore::new(1)));
-        Self { shared: Arc::new(Shared { path: path.to_owned(), handles, turn }) }
+        let (reads, queue) = channel::<Job>();
+        let mut handles = Handles { path: path.to_owned(), file: None, open: None };
+        let thread = Builder::new().name("sqlite".to_owned()).spawn(move || {
+            while let Ok(read) = queue.recv() {
+                read(&mut handles);
+            }
+        });
+        if let Err(error) = thread {
+            // Each read fails then, and says so.
+            tracing::error!("there is no thread to read {} with: {error}", path.display());
+        }
+        Self { reads }
     }
 
     /// Reads rows, in the memory of `spare`.
@@ -83,7 +92,7 @@ impl SqliteFile {
     /// [`Reason::Busy`] if writers left no quiet moment.
     pub async fn read(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
         let spare = Cell::new(spare);
-        self.on_blocking_thread(move |connection| {
+        self.on_its_thread(move |connection| {
             let mut rows = Rows::reuse(&query, spare.take());
             let mut statement = connection.prepare_cached(&query.sql)?;
             let mut found = statement.query(rusqlite::params_from_iter(&query.params))?;
@@ -108,69 +117,66 @@ impl SqliteFile {
     /// # Errors
     /// As for [`SqliteFile::read`].
     pub async fn columns(&self, sql: String) -> Result<Vec<String>, ReadError> {
-        self.on_blocking_thread(move |connection| {
+        self.on_its_thread(move |connection| {
             let statement = connection.prepare(&sql)?;
             Ok(statement.column_names().into_iter().map(str::to_owned).collect())
         })
         .await
     }
 
-    async fn on_blocking_thread<T: Send + 'static>(
+    async fn on_its_thread<T: Send + 'static>(
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let shared = Arc::clone(&self.shared);
-        let failed = |error: &dyn std::error::Error| ReadError::new(Reason::Query, error.to_string());
-        let turn = Arc::clone(&shared.turn).acquire_owned().await.map_err(|error| failed(&error))?;
-        let reading = tokio::task::spawn_blocking(move || {
-            let result = shared.read(work);
-            // Whoever asked may be gone by now; the thread was at work all the same.
-            drop(turn);
-            result
+        let (answer, answered) = oneshot::channel();
+        let read: Job = Box::new(move |handles| {
+            // Whoever asked may have given up while others were answered.
+            if answer.is_closed() {
+                return;
+            }
+            // After a panic the thread goes on; that no answer comes tells of it.
+            match catch_unwind(AssertUnwindSafe(|| handles.read(work))) {
+                Ok(result) => drop(answer.send(result)),
+                Err(_) => handles.open = None,
+            }
         });
-        reading.await.unwrap_or_else(|error| Err(failed(&error)))
+        let failed = || ReadError::new(Reason::Query, "reading the file came to a sudden end");
+        self.reads.send(read).map_err(|_| failed())?;
+        answered.await.unwrap_or_else(|_| Err(failed()))
     }
 }
 
-impl Shared {
+impl Handles {
     /// Runs `work` until no writer has disturbed it.
-    fn read<T>(&self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
-        let Handles { file, open: guard } = &mut *handles;
+    fn read<T>(&mut self, work: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, ReadError> {
         let mut last = None;
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 std::thread::sleep(PAUSE);
             }
-            let before = self.stamp(file)?;
+            let before = self.stamp()?;
             if !before.wal && self.journal_is_hot() {
                 continue;
             }
-            if guard.as_ref().is_some_and(|open| (open.identity, open.wal) != (before.identity, before.wal)) {
-                *guard = None;
-            }
-            let open = match guard.take() {
-                Some(open) => guard.insert(open),
-                None => guard.insert(self.connect(&before)?),
+            let known = self.open.take();
+            let open = match known.filter(|open| (open.identity, open.wal) == (before.identity, before.wal)) {
+                Some(open) => open,
+                None => self.connect(&before)?,
             };
             let result = work(&open.connection);
-            if !before.wal && (self.journal_is_hot() || self.stamp(file)? != before) {
+            if !before.wal && (self.journal_is_hot() || self.stamp()? != before) {
                 // Its page cache may hold half of a transaction and take it for whole.
-                if open.connection.execute_batch("PRAGMA shrink_memory").is_err() {
-                    *guard = None;
-                }
+                let forgot = open.connection.execute_batch("PRAGMA shrink_memory");
+                self.open = forgot.is_ok().then_some(open);
                 continue;
             }
             match result {
-                Ok(value) => return Ok(value),
-                Err(error) if is_transient(&error) => {
-                    last = Some(error);
-                    *guard = None;
+                Ok(value) => {
+                    self.open = Some(open);
+                    return Ok(value);
                 }
-                Err(error) => {
-                    *guard = None;
-                    return Err(self.classify(&error));
-                }
+                Err(error) if is_transient(&error) => last = Some(error),
+                Err(error) => return Err(self.classify(&error)),
             }
         }
         Err(last.map_or_else(
@@ -196,15 +202,16 @@ impl Shared {
         Ok(Open { connection, identity: stamp.identity, wal: stamp.wal })
     }
 
-    fn stamp(&self, file: &mut Option<((u64, u64), File)>) -> Result<Stamp, ReadError> {
+    fn stamp(&mut self) -> Result<Stamp, ReadError> {
+        let Self { path, file, .. } = self;
         let unreachable = |error: std::io::Error| {
-            ReadError::new(Reason::Unreachable, format!("{}: {error}", self.path.display()))
+            ReadError::new(Reason::Unreachable, format!("{}: {error}", path.display()))
         };
-        let metadata = std::fs::metadata(&self.path).map_err(unreachable)?;
+        let metadata = std::fs::metadata(&*path).map_err(unreachable)?;
         let identity = (metadata.dev(), metadata.ino());
         let file = match file.take() {
             Some(known) if known.0 == identity => file.insert(known),
-            _ => file.insert((identity, File::open(&self.path).map_err(unreachable)?)),
+            _ => file.insert((identity, File::open(&*path).map_err(unreachable)?)),
         };
         let mut header = [0_u8; 28];
         match file.1.read_exact_at(&mut header, 0) {

@@ -1,5 +1,6 @@
 //! That reading takes no lock, and that a read which a writer disturbed is done again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;

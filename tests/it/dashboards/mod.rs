@@ -3,6 +3,7 @@
 
 mod answers;
 mod kept;
+mod links;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
