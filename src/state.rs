@@ -122,6 +122,8 @@ pub struct AlertingStatus {
     pub webhooks: BTreeMap<&'static str, u64>,
     /// Unix seconds of the last one that was accepted; None before the first ever.
     pub last_webhook_at: Option<f64>,
+    /// Unix seconds of the last one that brought the Watchdog; None before the first ever.
+    pub last_watchdog_at: Option<f64>,
     /// Attempts to deliver, by target, result and reason.
     pub deliveries: BTreeMap<(Target, &'static str, &'static str), u64>,
     /// What waits, of each configured target.

@@ -12,6 +12,7 @@ from kit import (
 )
 
 CHANNEL = 'channel_id=~"$channel_id"'
+MODEL = 'model=~"$model"'
 SLOW = steps((5, OVER), base="transparent")
 SHARE_OF_ERRORS = steps((0.05, WARNING), (0.2, OVER))
 SHARE_OF_SUCCESS = steps((0.8, WARNING), (0.95, FINE), base=OVER)
@@ -110,14 +111,14 @@ def overview():
         row(4,
             change("Active models", 4, "active_models", "none", "Models that were asked for in the time range.", asked),
             change("Active channels", 4, "active_channels", "none", "Channels that answered in the time range.", asked),
-            stat("Channels disabled", 4, prom('count(sum by (channel_id) (newapi_channel_status{status!="enabled"}) == 1) or vector(0)', instant=True),
-                 "Channels that are disabled now, by hand or automatically. See the board Channels & models.", "none", thresholds=steps((1, WARNING))),
-            stat("Models without channel", 4, prom("count(newapi_model_enabled_channels == 0) or vector(0)", instant=True),
-                 "Pairs of group and model that no enabled channel serves now. Requests for them fail and leave no row in the log.", "none", thresholds=steps((1, OVER))),
+            stat("Channels disabled", 4, prom('count(sum by (channel_id) (newapi_channel_status{%s,status!="enabled"}) == 1) or vector(0)' % CHANNEL, instant=True),
+                 "Channels that are disabled now, by hand or automatically. The filters for models and groups do not apply. See the board Channels & models.", "none", thresholds=steps((1, WARNING))),
+            stat("Models without channel", 4, prom('count(newapi_model_enabled_channels{%s,group=~"$group"} == 0) or vector(0)' % MODEL, instant=True),
+                 "Pairs of group and model that no enabled channel serves now. Requests for them fail and leave no row in the log. The filter for channels does not apply.", "none", thresholds=steps((1, OVER))),
             stat("Fullest limit", 4, prom("max(newapi_limit_used_ratio)", instant=True),
-                 "How much of the fullest limit is used. Red: it is exceeded. The table of limits below says which.", "percentunit", thresholds=USED, decimals=0),
+                 "How much of the fullest limit is used. Red: it is exceeded. The table of limits below says which. The filters above do not apply.", "percentunit", thresholds=USED, decimals=0),
             stat("Alerts firing", 4, prom('count(ALERTS{alertstate="firing",alertname!="Watchdog"}) or vector(0)', instant=True),
-                 "Alerts that fire now, the watchdog not counted. See the board Limits & alerts.", "none", thresholds=steps((1, WARNING), (5, OVER)))),
+                 "Alerts that fire now, the watchdog not counted. The filters above do not apply. See the board Limits & alerts.", "none", thresholds=steps((1, WARNING), (5, OVER)))),
         row(9,
             trend("Cost by model", 16, "cost_usd", "Cost", "currencyUSD", "Dollars in each step. A bar that stands out is worth a click on its model in the legend.", asked),
             share("Share of cost by model", "cost_usd", "Cost", "currencyUSD", "by_model", "model", "Model", "The 20 most expensive models of the time range.")),
@@ -161,7 +162,7 @@ def overview():
                 word("username", "User"), word("channel_name", "Channel"), word("model", "Model"),
                 number("used", "Used", "short", width=100),
                 number("share", "Share", "percentunit", decimals=0, width=140, cell="gauge", min=0, max=1, thresholds=steps(base="blue")),
-            ], "Who used the limit that stands first in the table beside, in its own unit.", {"limit": "1"})),
+            ], "Who used the limit that stands first in the table beside, in its own unit. The filters above do not apply.", {"limit": "1"})),
     ], carried("channel_id", "model", "group"), annotations=[incidents_annotation()])
 
 
@@ -181,24 +182,24 @@ def channels():
     ]
     last_error = [time("last_error.created_at", "Last failure", unit="dateTimeFromNow", width=125, links=[open_log()]),
                   hidden("last_error.id", "id")]
-    attempts = "sum by (channel_id, channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (CHANNEL, CHANNEL)
-    good = "(sum by (channel_id, channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (CHANNEL, attempts, attempts)
-    p95 = "histogram_quantile(0.95, sum by (channel_id, channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % CHANNEL
+    attempts = "sum by (channel_id, channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (FILTER, FILTER)
+    good = "(sum by (channel_id, channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (FILTER, attempts, attempts)
+    p95 = "histogram_quantile(0.95, sum by (channel_id, channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % FILTER
     return board("tm-channels", "Channels & models", [
         row(4,
             stat("Channels enabled", 4, prom('sum(newapi_channel_status{%s,status="enabled"})' % CHANNEL, instant=True),
-                 "Channels that may be used now.", "none"),
+                 "Channels that may be used now. The filter for models does not apply.", "none"),
             stat("Disabled automatically", 4, prom('sum(newapi_channel_status{%s,status="auto_disabled"})' % CHANNEL, instant=True),
-                 "Channels that new-api disabled by itself. Look at the last failure in the table below.", "none", thresholds=steps((1, OVER))),
+                 "Channels that new-api disabled by itself. Look at the last failure in the table below. The filter for models does not apply.", "none", thresholds=steps((1, OVER))),
             stat("Disabled by hand", 4, prom('sum(newapi_channel_status{%s,status="manually_disabled"})' % CHANNEL, instant=True),
-                 "Channels that a person disabled, or the circuit breaker.", "none", color="blue"),
-            stat("Models without channel", 4, prom("count(newapi_model_enabled_channels == 0) or vector(0)", instant=True),
-                 "Pairs of group and model that no enabled channel serves now. Requests for them fail and leave no row in the log.", "none", thresholds=steps((1, OVER))),
+                 "Channels that a person disabled, or the circuit breaker. The filter for models does not apply.", "none", color="blue"),
+            stat("Models without channel", 4, prom('count(newapi_model_enabled_channels{%s} == 0) or vector(0)' % MODEL, instant=True),
+                 "Pairs of group and model that no enabled channel serves now. Requests for them fail and leave no row in the log. The filter for channels does not apply.", "none", thresholds=steps((1, OVER))),
             stat("Failovers", 4, prom("sum(increase(newapi_failovers_total{%s}[$__range]))" % FILTER, instant=True),
                  "Attempts in the time range that were followed by one on another channel.", "short", decimals=0),
             stat("Lowest balance", 4, prom("min(newapi_channel_balance_usd{%s})" % CHANNEL, instant=True),
-                 "The lowest balance that new-api knows of a channel. It may be old: new-api asks when it is told to.", "currencyUSD", thresholds=steps((10, WARNING), (50, FINE), base=OVER), decimals=2)),
-        row(8, timeline("Status of channels", 24, state, named, states, "Which channels were enabled when. Red: new-api disabled it. Blue: a person did, or the circuit breaker.")),
+                 "The lowest balance that new-api knows of a channel. It may be old: new-api asks when it is told to. The filter for models does not apply.", "currencyUSD", thresholds=steps((10, WARNING), (50, FINE), base=OVER), decimals=2)),
+        row(8, timeline("Status of channels", 24, state, named, states, "Which channels were enabled when. Red: new-api disabled it. Blue: a person did, or the circuit breaker. The filter for models does not apply.")),
         row(10, table("Channels", 24, "/channels", "items", [
             word("channel_name", "Channel"),
             word("status", "Status", width=145, cell="color-text", mappings=statuses()),
@@ -225,8 +226,8 @@ def channels():
         row(12,
             table("Models", 16, "/models", "items", [word("model", "Model"), *measures, *last_error],
                   "Every model with its figures in the time range. The filters above do not apply.", WINDOW),
-            prom_table("Enabled channels of each model", 8, "sort(newapi_model_enabled_channels)", [word("group", "Group", width=100), word("model", "Model")],
-                       "Fewest first. Red: nobody in this group can use the model. Orange: the only channel left.",
+            prom_table("Enabled channels of each model", 8, "sort(newapi_model_enabled_channels{%s})" % MODEL, [word("group", "Group", width=100), word("model", "Model")],
+                       "Fewest first. Red: nobody in this group can use the model. Orange: the only channel left. The filter for channels does not apply.",
                        number("Value", "Channels", "none", width=100, cell="color-text", thresholds=steps((1, WARNING), (2, FINE), base=OVER)),
                        drop=("__name__", "instance", "job"))),
     ], carried("channel_id", "model"), annotations=[incidents_annotation()])
@@ -303,12 +304,15 @@ def logs():
 
 def log_detail():
     one = "/logs/${row}"
+    # Newer versions of new-api list tools by name. The API puts "tool_" before it.
+    tools = {"web_search": ("web search", "yellow"), "file_search": ("file search", "light-yellow"),
+             "image_generation": ("image generation", "dark-yellow")}
     kinds = words(fresh_input=("fresh input", "blue"), cache_read=("cache read", FINE), cache_write=("cache write", WARNING),
                   image_input=("image input", "light-blue"), audio_input=("audio input", "dark-blue"),
                   output=("output", "purple"), audio_output=("audio output", "light-purple"),
-                  tool_web_search=("web search", "yellow"), tool_file_search=("file search", "light-yellow"),
-                  tool_image_generation=("image generation", "dark-yellow"),
-                  rounding=("rounding", PLAIN), minimum_charge=("minimum charge", PLAIN))
+                  fixed_price=("fixed price", "dark-purple"), **tools, **{"tool_" + name: look for name, look in tools.items()},
+                  rounding=("rounding", PLAIN), minimum_charge=("minimum charge", PLAIN),
+                  charged=("charged", "blue"), settlement=("settlement", "blue"), refund=("refund", "blue"))
     costs = [word("kind", "Part", mappings=kinds), number("cost_usd", "Cost", "currencyUSD", decimals=5)]
 
     def hidden_text(name, selector, url=one):
@@ -331,7 +335,7 @@ def log_detail():
             donut("Make-up of tokens", 9, one, "tokens.parts", [word("kind", "Part", mappings=kinds), number("tokens", "Tokens")],
                   "Tokens by kind. Cached input is cheaper than fresh input."),
             bars("Make-up of cost", 9, api(one, "cost.parts", costs),
-                 "Dollars by kind of token, computed from the price factors below.", "currencyUSD", columns=costs)),
+                 "Dollars by kind of token and by tool, computed from the price factors below. Where they do not suffice, one bar is the whole amount.", "currencyUSD", columns=costs)),
         row(7,
             table("Channels tried", 12, one, "timing.attempts", [word("channel_name", "Channel", width=180), *tries],
                   "In the order in which the gateway tried them; the last one answered."),
@@ -387,9 +391,9 @@ def limits():
             stat("Warnings", 4, prom(firing % "warning", instant=True), "Warnings that fire now.", "none", thresholds=steps((1, WARNING))),
             stat("Channels tripped", 4, prom("sum(token_monitor_breaker_open) or vector(0)", instant=True), "Channels that the circuit breaker disabled and nobody enabled since. The table of acts says why.", "none", thresholds=steps((1, OVER))),
             stat("Messages waiting", 4, prom("sum(token_monitor_outbox_pending) or vector(0)", instant=True), "Parts of messages that could not be delivered yet. The table of messages says why.", "none", thresholds=steps((1, WARNING), (20, OVER)))),
-        row(10,
-            bars("Used of each limit", 9, prom('sort_desc(topk(12, max by (limit, channel_name, model) (newapi_limit_used_ratio)))', "{{limit}} {{channel_name}} {{model}}", instant=True),
-                 "The twelve fullest. Orange from 80 % on, red when exceeded.", "percentunit", top=1, thresholds=USED, decimals=0),
+        row(12,
+            bars("Used of each limit", 9, prom('sort_desc(topk(50, max by (limit, channel_name, model) (newapi_limit_used_ratio)))', "{{limit}} {{channel_name}} {{model}}", instant=True),
+                 "The fifty fullest; scroll down to see all of them. Orange from 80 % on, red when exceeded. The table below has up to 500.", "percentunit", top=1, thresholds=USED, decimals=0),
             prom_table("Firing alerts", 15, f"max by (severity, alertname, channel_name, model, about) ({about})", [
                 word("severity", "Severity", width=100, cell="color-background", mappings=severities()),
                 word("alertname", "Alert", width=230), word("channel_name", "Channel"), word("model", "Model"), word("about", "About"),
@@ -403,7 +407,7 @@ def limits():
                 time("exhausted_at", "Full", unit="dateTimeFromNow", width=115),
                 time("resets_at", "Calm again", unit="dateTimeFromNow", width=115),
                 word("action", "Action", width=125, mappings=names(notify="notify", disable_channel="disable channel")),
-            ], "Each limit of limits.yml, the fullest first. Full: when it will be exceeded at the present rate, if that is in this window.", {"limit": "100"})),
+            ], "Each limit of limits.yml, at most 500, the fullest first. Full: when it will be exceeded at the present rate, if that is in this window.", {"limit": "500"})),
         row(9,
             series("Use of limits over time", 24, prom("topk(8, max by (limit, channel_name, model) (newapi_limit_used_ratio))", "{{limit}} {{channel_name}} {{model}}"),
                    "The fullest limits at each moment. The dashed line is the limit.", "percentunit", step="1m", calcs=("lastNotNull", "max"), lines=steps((1, OVER), base="transparent"))),

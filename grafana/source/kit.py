@@ -227,10 +227,9 @@ def rows_coloured(columns):
     """The colours of mapped words, where each row of an answer is drawn as one part: Grafana looks for them under the
     name of the part."""
     options = [mapping["options"] for column in columns for mapping in column.look.get("mappings", ())]
-    return [
-        override(one["text"], {"color": {"mode": "fixed", "fixedColor": one["color"]}})
-        for values in options for one in values.values()
-    ]
+    # Several values may have one word.
+    colours = {one["text"]: one["color"] for values in options for one in values.values()}
+    return [override(text, {"color": {"mode": "fixed", "fixedColor": colour}}) for text, colour in colours.items()]
 
 
 def organize(columns, exclude=(), rename=None):

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{Action, Restore, Severity};
+use crate::limits::{Action, REST, Restore, Severity};
 pub use event::EventKey;
 pub use payload::BadPayload;
 
@@ -38,6 +38,13 @@ pub struct Notification {
     pub truncated: u64,
     /// The alerts.
     pub alerts: Vec<Alert>,
+}
+
+impl Notification {
+    /// Whether the Watchdog is among them, and on.
+    pub fn has_watchdog(&self) -> bool {
+        self.alerts.iter().any(|alert| alert.is_watchdog() && alert.status == Status::Firing)
+    }
 }
 
 /// One alert.
@@ -119,6 +126,18 @@ impl Alert {
             }
             short
         })
+    }
+
+    /// The channel that it asks to disable. The sum of what a limit does not count by itself is no reason to: names of
+    /// models in it may be made up by anyone who has a key.
+    ///
+    /// # Errors
+    /// As for [`Self::channel`]; [`REST`] for such a sum.
+    pub fn channel_to_disable(&self) -> Result<i64, String> {
+        if self.label("model") == REST && !self.label("limit").is_empty() {
+            return Err(REST.to_owned());
+        }
+        self.channel()
     }
 
     /// When what it asks for is undone; [`Restore::Never`] if it does not say, or says what is not understood.

@@ -147,7 +147,7 @@ impl Breaker {
         }
         let (now, id) = (self.clock.now(), record.act.id);
         let since = now.checked_sub(HOUR).unwrap_or(now);
-        let trips = self.read(move |store| store.trips_since(since, id)).await?;
+        let trips = self.read(move |store| store.trips_since(since, now, id)).await?;
         let channel = match guards::at_first(record, &self.config, trips, now) {
             Ok(channel) => channel,
             Err(why) => return Ok(Next::refused(why)),

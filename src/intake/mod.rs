@@ -90,10 +90,16 @@ impl Intake {
     /// If monitor.db cannot be written. Nothing was taken in then, and the sender should come again.
     pub async fn accept(&self, notification: Notification) -> Result<Taken, StoreError> {
         let (intake, at) = (self.clone(), self.clock.now());
+        let heard = notification.has_watchdog();
         let taken = spawn_blocking(move || intake.take(notification, at))
             .await
             .map_err(|error| StoreError::Damaged(format!("taking in a call failed: {error}")))??;
-        self.state.update_alerting(|status| status.last_webhook_at = Some(seconds(at)));
+        self.state.update_alerting(|status| {
+            status.last_webhook_at = Some(seconds(at));
+            if heard {
+                status.last_watchdog_at = Some(seconds(at));
+            }
+        });
         // Whether there is anything new for them is for them to see.
         self.state.breaker_bell().notify_one();
         self.state.outbox_bell().notify_one();
@@ -102,8 +108,7 @@ impl Intake {
 
     /// The whole of it, which blocks.
     fn take(&self, mut notification: Notification, at: Timestamp) -> Result<Taken, StoreError> {
-        let heard =
-            notification.alerts.iter().any(|alert| alert.is_watchdog() && alert.status == Status::Firing);
+        let heard = notification.has_watchdog();
         notification.alerts.retain(|alert| !alert.is_watchdog());
         self.store.write(|writing| {
             writing.note_webhook(at)?;
@@ -197,7 +202,7 @@ impl Intake {
             incident: noted.incident,
             rule: alert.name().to_owned(),
             fingerprint: alert.fingerprint.clone(),
-            channel: alert.channel(),
+            channel: alert.channel_to_disable(),
             starts_at: alert.starts_at,
             restore: alert.restore(),
             limit: Some(alert.label("limit")).filter(|limit| !limit.is_empty()).map(str::to_owned),
@@ -246,11 +251,12 @@ impl Intake {
         }
     }
 
-    /// Shows when a call was last taken in, by whichever run.
+    /// Shows when a call was last taken in, and the Watchdog last heard, by whichever run.
     fn remember(&self) {
         match self.store.pipeline() {
             Ok(pipeline) => self.state.update_alerting(|status| {
                 status.last_webhook_at = status.last_webhook_at.or(pipeline.last_webhook_at.map(seconds));
+                status.last_watchdog_at = status.last_watchdog_at.or(pipeline.watchdog_at.map(seconds));
             }),
             Err(error) => tracing::warn!("when the webhook was last called is not known: {error}"),
         }

@@ -313,9 +313,11 @@ fn fault_30_what_is_over_or_is_no_channel_disables_none() {
         let labels = DISABLE.replace(r#""channel_id":"3""#, &format!(r#""channel_id":"{label}""#));
         desk.call(10, &call(&[labelled(&format!("n{number}"), 5, &labels)]));
     }
+    // Nor is the sum of models that a limit does not count by themselves, whose names anybody may make up.
+    desk.call(20, &call(&[labelled("rest", 5, &format!(r#","model":"_other"{DISABLE}"#))]));
     // They are asked for all the same, so that the breaker refuses them and people hear of it.
     let acts = desk.intake.store.acts_page(None, 10).unwrap();
-    assert_eq!(acts.len(), 4);
+    assert_eq!((acts.len(), acts[0].channel_text.as_str()), (5, "_other"));
     assert!(acts.iter().all(|record| record.act.channel_id.is_none()));
 }
 
@@ -399,6 +401,14 @@ async fn when_the_webhook_was_called_is_known_after_a_restart() {
     let after = Intake { state: State::default(), ..desk.intake.clone() };
     after.remember();
     assert_eq!(after.state.alerting().last_webhook_at, Some(seconds(desk.start)));
+    assert_eq!(after.state.alerting().last_watchdog_at, None);
+    let dog = call(&[firing("Watchdog", -5)]);
+    desk.clock.set(moment(60));
+    after.accept(Notification::parse(dog.as_bytes()).unwrap()).await.unwrap();
+    assert_eq!(after.state.alerting().last_watchdog_at, Some(seconds(moment(60))));
+    let again = Intake { state: State::default(), ..desk.intake.clone() };
+    again.remember();
+    assert_eq!(again.state.alerting().last_watchdog_at, Some(seconds(moment(60))));
 }
 
 #[test]

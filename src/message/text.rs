@@ -202,14 +202,22 @@ fn want_space(left: char, right: char) -> bool {
 /// much room.
 pub(super) fn cut(text: &str, cap: usize) -> (&str, usize) {
     const SLACK: usize = 16;
-    let Some((end, _)) = text.char_indices().nth(cap) else { return (text, 0) };
+    let (text, cut_before) = uncut(text);
+    let Some((end, _)) = text.char_indices().nth(cap) else { return (text, cut_before) };
     let left = text[end..].chars().count();
     if left <= SLACK {
-        return (text, 0);
+        return (text, cut_before);
     }
     // Half of a joined emoji is another one.
     let kept = text[..end].trim_end_matches(['\u{200d}', '\u{fe0f}']);
-    (kept, left)
+    (kept, left + cut_before)
+}
+
+/// A text that was too long for a payload, without the mark of that, and how many characters follow it.
+fn uncut(text: &str) -> (&str, usize) {
+    let mark = text.strip_suffix(')').and_then(|rest| rest.rsplit_once("…(+"));
+    let counted = mark.and_then(|(kept, left)| Some((kept, left.parse::<u32>().ok()?)));
+    counted.map_or((text, 0), |(kept, left)| (kept, left as usize))
 }
 
 /// Without characters that a reader does not see, or that change how others are shown; what ends a line is `\n`.
@@ -257,6 +265,14 @@ mod tests {
         let long = "渠".repeat(1500);
         assert_eq!(Text::value(&long).plain(10, EN), format!("{}…(+1,490 characters)", "渠".repeat(10)));
         assert_eq!(cut("12345678901234567890", 10), ("12345678901234567890", 0), "no shorter when cut");
+    }
+
+    #[test]
+    fn what_was_cut_before_is_counted_too() {
+        let sent = format!("{}…(+46000)", "x".repeat(4000));
+        assert_eq!(cut(&sent, 1500), (&sent[..1500], 48_500));
+        assert_eq!(cut(&sent, 5000), (&sent[..4000], 46_000));
+        assert_eq!(cut("f(x)…(+y)", 100), ("f(x)…(+y)", 0));
     }
 
     #[test]

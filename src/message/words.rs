@@ -161,7 +161,8 @@ phrases! {
     TripOver: "Left as it is: {channel}. The alert was over before anything was done.", "{channel}保持原状：操作之前告警已结束。";
     TripFailed: "NOT disabled: {channel}. {why}", "禁用失败：{channel}。{why}";
     TripUnverified: "UNCERTAIN: new-api accepted the request to disable {channel}, but {channel} still reads as {status}. Check it in new-api now.", "未确认：new-api 已接受禁用{channel}的请求，但回读状态仍为“{status}”。请立即在 new-api 中检查。";
-    TripUnread: "UNCERTAIN: new-api accepted the request to disable {channel}, but {channel} could not be read back. Check it in new-api now.", "未确认：new-api 已接受禁用{channel}的请求，但无法回读其状态。请立即在 new-api 中检查。";
+    TripUnread: "UNCERTAIN: the request to disable {channel} was sent, but whether it had an effect could not be read. Check the channel in new-api now.", "未确认：已发送禁用{channel}的请求，但无法读取结果。请立即在 new-api 中检查该渠道。";
+    TripReleased: "No longer held by the circuit breaker: {channel}, which had been disabled for this alert.", "曾因该告警禁用{channel}，现已不再由熔断保持禁用。";
     TripByHand: "The channel keeps serving requests and spending money. To stop it, disable it by hand in new-api.", "该渠道仍在服务、仍在产生费用。如需停止，请在 new-api 中手动禁用。";
     RestorePending: "In progress: enabling {channel} again; the result follows.", "处理中：正在重新启用{channel}，结果随后告知。";
     RestoreDone: "Enabled {channel} again, and new-api confirms it.", "已重新启用{channel}，已向 new-api 核实。";
@@ -170,7 +171,7 @@ phrases! {
     RestoreRefused: "NOT enabled again: {channel}. {why}", "未重新启用{channel}。{why}";
     RestoreFailed: "NOT enabled again: {channel}. {why}", "重新启用失败：{channel}。{why}";
     RestoreUnverified: "UNCERTAIN: new-api accepted the request to enable {channel} again, but {channel} still reads as {status}. Check it in new-api.", "未确认：new-api 已接受启用{channel}的请求，但回读状态仍为“{status}”。请在 new-api 中检查。";
-    RestoreUnread: "UNCERTAIN: new-api accepted the request to enable {channel} again, but {channel} could not be read back. Check it in new-api.", "未确认：new-api 已接受启用{channel}的请求，但无法回读其状态。请在 new-api 中检查。";
+    RestoreUnread: "UNCERTAIN: the request to enable {channel} again was sent, but whether it had an effect could not be read. Check the channel in new-api.", "未确认：已发送启用{channel}的请求，但无法读取结果。请在 new-api 中检查该渠道。";
     RestoreByHand: "It stays disabled. If it should answer again, enable it by hand in new-api.", "该渠道保持禁用。如需恢复服务，请在 new-api 中手动启用。";
     StatusEnabled: "enabled", "已启用";
     StatusByHand: "disabled by hand", "已手动禁用";
@@ -187,7 +188,7 @@ phrases! {
     // Why a guard said no, and what to do about it.
     WhyOff: "The circuit breaker is off. BREAKER_MODE=enforce switches it on.", "熔断未开启，设置 BREAKER_MODE=enforce 即可开启。";
     WhyNoChannel: "The alert's label channel_id says “{text}”, which is no channel's id. Mend the alert rule.", "告警标签 channel_id 的值“{text}”不是渠道 ID，请修正告警规则。";
-    WhyRest: "The alert is about the sum of what the limit does not count one by one, so there is no single channel to disable.", "该告警针对限额未逐一统计部分之和，没有单个渠道可以禁用。";
+    WhyRest: "The alert is about the sum of what the limit does not count one by one, so there is no single channel to disable. /api/v1/limits shows what counts; disable by hand what should stop.", "该告警针对限额未逐一统计部分之和，没有单个渠道可以禁用。可在 /api/v1/limits 查看统计情况，如需停止请手动禁用。";
     WhyNoLabel: "The alert has no label channel_id. Add it to the alert rule.", "告警缺少标签 channel_id，请在告警规则中补上。";
     WhyUnknownChannel: "new-api has no such channel. Mend channel_id in the alert rule, or NEW_API_BASE_URL if it is another new-api's.", "new-api 中没有该渠道。请修正告警规则的 channel_id；若连错了 new-api，请修正 NEW_API_BASE_URL。";
     WhyProtected: "It is protected by BREAKER_PROTECT.", "该渠道在 BREAKER_PROTECT 保护名单中。";
@@ -245,14 +246,16 @@ phrases! {
     // The monitor's own work.
     TitleRefuses: "Messages to {target} are refused", "{target}拒收消息";
     Refuses: "{target} rejects every message ({reason}). Nobody there gets alerts until this is fixed.", "{target}拒绝接收消息（{reason}）。修复之前，那边收不到任何通知。";
+    TitleRefusedOne: "A message to {target} was refused", "{target}拒收了一条消息";
+    RefusedOne: "{target} rejected a message ({reason}); others may still arrive.", "{target}拒收了一条消息（{reason}），其他消息可能不受影响。";
     ReasonUnauthorized: "the bot is not known there, or its address is wrong", "机器人已被移除或地址有误";
     ReasonChat: "the chat is not found", "找不到会话";
     ReasonForbidden: "the bot may not write there", "机器人无权在那里发言";
     ReasonKeyword: "they lack the bot's keyword", "消息缺少机器人要求的关键词";
     ReasonSignature: "the signature is missing or wrong", "签名缺失或错误";
     ReasonIp: "the monitor's address is not in the bot's whitelist", "监控的 IP 不在机器人白名单内";
-    ReasonTooLong: "they are too long for it", "消息过长";
-    ReasonRejected: "it does not accept them", "对方不接受该消息";
+    ReasonTooLong: "it is too long", "消息过长";
+    ReasonRejected: "it is not accepted there", "对方不接受该消息";
     ItSays: "It says", "对方返回";
     MendFeishuBot: "Copy the bot's address again from the group's settings to FEISHU_WEBHOOK.", "请在群设置中重新复制机器人地址，填入 FEISHU_WEBHOOK。";
     MendWecomBot: "Copy the bot's address again from the bot's card to WECOM_WEBHOOK.", "请在机器人资料页重新复制地址，填入 WECOM_WEBHOOK。";
@@ -263,10 +266,10 @@ phrases! {
     MendSignature: "Set FEISHU_SECRET to the key that the bot's settings show.", "请将 FEISHU_SECRET 设为机器人设置中显示的密钥。";
     MendIp: "Add the address of the monitor's machine to the bot's IP whitelist, or remove the whitelist.", "请将监控所在主机的 IP 加入机器人的 IP 白名单，或关闭白名单。";
     MendOther: "The monitor's log says more.", "详情见监控日志。";
-    RefusesThen: "Then send what waits or was given up: token-monitor deliveries list, and retry.", "修复后可用 token-monitor deliveries list 查看、retry 重发未送达的消息。";
+    RefusesThen: "Then send what was given up: token-monitor deliveries retry --dead.", "修复后可用 token-monitor deliveries retry --dead 重发未送达的消息。";
     TitleDropped: "Messages to {target} were dropped", "发往{target}的消息被丢弃";
     Dropped: "{count} messages to {target} were not sent: too old, or too many were waiting; the oldest is from {time}.", "发往{target}的 {count} 条消息因过期或积压过多而未发送，最早一条来自{time}。";
-    DroppedThen: "What they said is at /api/v1/deliveries and /api/v1/incidents.", "内容见 /api/v1/deliveries 与 /api/v1/incidents。";
+    DroppedThen: "What they were about is at /api/v1/incidents.", "所涉告警见 /api/v1/incidents。";
     TitleSilent: "Alert pipeline is down", "告警链路中断";
     Silent: "The Watchdog alert last arrived {time}. Until it is back, no alert reaches you and no channel is disabled.", "Watchdog 告警最近一次到达是{time}。恢复之前，告警无法送达，渠道也不会被熔断。";
     SilentThen: "Check that Prometheus and Alertmanager run, and that Alertmanager reaches /webhook/alertmanager with the right password.", "请检查 Prometheus 与 Alertmanager 是否运行，以及 Alertmanager 能否用正确的密码访问 /webhook/alertmanager。";

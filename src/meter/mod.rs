@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,9 @@ const STEP: Duration = Duration::from_millis(500);
 
 /// Pause before windows that could not be filled are filled again, in seconds.
 const RETRY_SECONDS: i64 = 10;
+
+/// A window that begins so much earlier than what was kept of the log is told, in seconds.
+const MISSING_SECONDS: i64 = 2 * 3600;
 
 /// Follows limits.
 #[derive(Debug)]
@@ -240,6 +244,15 @@ impl Meter {
         let facts = self.state.facts();
         let (standings, commit) =
             fill(&self.history, &self.limits, &self.config, now, |model| knows(&facts, model))?;
+        let known_from = self.state.tail().known_from;
+        let short = reach_too_far(&self.limits, &self.config, now, known_from);
+        if !short.is_empty() {
+            tracing::warn!(
+                limits = short.join(", "),
+                read_from = %Timestamp::from_second(known_from).unwrap_or_default(),
+                "windows begin before what was read of the log, so they hold less than was used"
+            );
+        }
         self.windows = Some(Windows { standings, commit });
         Ok(())
     }
@@ -249,6 +262,13 @@ impl Meter {
 fn knows(facts: &Facts, model: &str) -> bool {
     facts.directory.models.contains(model)
         || facts.usage.as_ref().is_some_and(|usage| usage.knows_model(model))
+}
+
+/// Names of the limits whose windows begin well before `known_from`, since when every row was kept.
+fn reach_too_far<'l>(limits: &'l [Limit], config: &MeterConfig, now: i64, known_from: i64) -> Vec<&'l str> {
+    let missing =
+        |limit: &&Limit| limit.since(&config.timezone, now).saturating_add(MISSING_SECONDS) < known_from;
+    limits.iter().filter(missing).map(|limit| limit.name.as_str()).collect()
 }
 
 /// Windows that hold what the history does, and the last commit whose rows are in them. `knows` tells real models from names

@@ -38,7 +38,14 @@ impl Alerting {
             "When the webhook last accepted a call, 0 for never",
             MetricType::Gauge,
         )?;
-        plain_gauge(family, self.status.last_webhook_at.unwrap_or(0.0))
+        plain_gauge(family, self.status.last_webhook_at.unwrap_or(0.0))?;
+        let family = descriptor(
+            encoder,
+            "token_monitor_last_watchdog_timestamp_seconds",
+            "When the webhook last brought the Watchdog alert, 0 for never",
+            MetricType::Gauge,
+        )?;
+        plain_gauge(family, self.status.last_watchdog_at.unwrap_or(0.0))
     }
 
     fn deliveries(&self, encoder: &mut DescriptorEncoder) -> Result<(), std::fmt::Error> {

@@ -12,6 +12,9 @@ use crate::limits::Restore;
 /// Most acts that are read at once.
 const MAX_ACTS: usize = 1000;
 
+/// What is to be looked at later than that was postponed by a clock that has been set back since.
+const LONGEST_WAIT_MS: i64 = 10 * 60 * 1000;
+
 /// Most lines of one act's ledger that are read.
 const MAX_LINES: i64 = 200;
 
@@ -228,8 +231,8 @@ impl Store {
     /// Acts that are to be looked at now, in the order in which they were asked for.
     pub fn due_acts(&self, now: Timestamp, limit: usize) -> Result<Vec<ActRecord>, StoreError> {
         let limit = i64::try_from(limit.min(MAX_ACTS)).unwrap_or(0);
-        let sql = "WHERE state <> 'done' AND next_at <= ?1 ORDER BY id LIMIT ?2";
-        select(&self.connection(), sql, [now.as_millisecond(), limit])
+        let sql = "WHERE state <> 'done' AND (next_at <= ?1 OR next_at > ?1 + ?3) ORDER BY id LIMIT ?2";
+        select(&self.connection(), sql, [now.as_millisecond(), limit, LONGEST_WAIT_MS])
     }
 
     /// Acts whose channels are ours to enable again, oldest first.
@@ -258,12 +261,12 @@ impl Store {
         restores_of(&self.connection(), act)
     }
 
-    /// Other trips than `act` that alerts made after `since`, those under way included.
-    pub fn trips_since(&self, since: Timestamp, act: i64) -> Result<u64, StoreError> {
+    /// Other trips than `act` that alerts made after `since` and until `now`, those under way included.
+    pub fn trips_since(&self, since: Timestamp, now: Timestamp, act: i64) -> Result<u64, StoreError> {
         let count: i64 = self.connection().query_row(
-            "SELECT count(*) FROM acts WHERE acted_at > ?1 AND id <> ?2 AND kind = 'trip' AND incident IS NOT NULL \
+            "SELECT count(*) FROM acts WHERE acted_at > ?1 AND acted_at <= ?3 AND id <> ?2 AND kind = 'trip' AND incident IS NOT NULL \
              AND (state <> 'done' OR json_extract(outcome, '$.result') IN ('done', 'unverified'))",
-            [since.as_millisecond(), act],
+            [since.as_millisecond(), act, now.as_millisecond()],
             |row| row.get(0),
         )?;
         Ok(u64::try_from(count).unwrap_or(0))

@@ -165,10 +165,9 @@ impl Writing<'_> {
         {
             let over = matches!(&last.act.outcome, Outcome::Refused { why: Refusal::Over });
             let waited = over
-                || last
-                    .act
-                    .finished_at
-                    .is_some_and(|at| request.at.as_millisecond() - at.as_millisecond() >= HEAR_AGAIN_AFTER);
+                || last.act.finished_at.is_some_and(|at| {
+                    (request.at.as_millisecond() - at.as_millisecond()).abs() >= HEAR_AGAIN_AFTER
+                });
             let outcome = &last.act.outcome;
             let mended =
                 may_be_mended(outcome) && last.act.finished_at.is_some_and(|at| at < request.process_began);

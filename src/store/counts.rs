@@ -85,7 +85,7 @@ fn write<'a>(
     let mut cells = Vec::new();
     for (key, series) in series {
         cells.clear();
-        cells = postcard::to_extend(series, cells).map_err(unwritable)?;
+        cells = postcard::to_extend(series, cells).map_err(|error| unwritable(&error))?;
         statement.execute(params![json(key)?, cells])?;
     }
     Ok(())
@@ -155,10 +155,10 @@ fn damaged(seq: i64, what: &str) -> StoreError {
 }
 
 fn pack(value: &(impl serde::Serialize + ?Sized)) -> Result<Vec<u8>, StoreError> {
-    postcard::to_allocvec(value).map_err(unwritable)
+    postcard::to_allocvec(value).map_err(|error| unwritable(&error))
 }
 
-fn unwritable(error: postcard::Error) -> StoreError {
+fn unwritable(error: &postcard::Error) -> StoreError {
     StoreError::Damaged(error.to_string())
 }
 

@@ -300,6 +300,15 @@ fn what_is_read_late_and_at_once_is_written_in_full() {
 
 /// Commits as the tailer does.
 fn commit(store: &Store, usage: &mut Usage, labels: &[ExtraLabel]) -> Result<(), StoreError> {
+    commit_as(store, usage, labels, false)
+}
+
+fn commit_as(
+    store: &Store,
+    usage: &mut Usage,
+    labels: &[ExtraLabel],
+    durable: bool,
+) -> Result<(), StoreError> {
     let checkpoint = Checkpoint {
         position: &Position::default(),
         usage,
@@ -307,11 +316,26 @@ fn commit(store: &Store, usage: &mut Usage, labels: &[ExtraLabel]) -> Result<(),
         forgotten: &[],
         history: &[],
         keep: Keep { since: 0, now: 1_000 },
-        durable: false,
+        durable,
     };
     store.commit(&checkpoint, labels)?;
     usage.committed();
     Ok(())
+}
+
+/// What must outlive a power cut waits for the disk; of a catch-up only the end must.
+#[test]
+fn a_durable_commit_waits_for_the_disk_and_so_does_what_is_promised() {
+    let (_dir, store, mut usage) = begun(&rules(1_000, &[]));
+    let synchronous = |store: &Store| -> i64 {
+        store.connection().pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap()
+    };
+    for (durable, expected) in [(false, 1), (true, 2), (false, 1)] {
+        commit_as(&store, &mut usage, &[], durable).unwrap();
+        assert_eq!(synchronous(&store), expected);
+    }
+    store.write(|_| Ok(())).unwrap();
+    assert_eq!(synchronous(&store), 2);
 }
 
 /// A monitor.db with one row of each label set, counted and committed.

@@ -6,6 +6,7 @@
 
 pub mod seen;
 
+mod long_read;
 mod names;
 mod reread;
 mod work;
@@ -14,14 +15,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::TailConfig;
 use crate::history::{BlockBuilder, Recent};
-use crate::newapi::logs::{Batches, Logs, RawLogs, Spare, is_one_api};
+use crate::newapi::logs::{Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
 use crate::store::{Loaded, Position, Store, StoreError};
@@ -32,14 +32,6 @@ use work::Work;
 
 /// Fewer rows than this are counted where they are read; more go to a thread of their own.
 const INLINE_ROWS: usize = 200;
-
-/// Rows that wait for each of the threads that parse and count them, in one batch or several.
-const QUEUED_ROWS: u32 = 2_000;
-
-/// A catch-up commits at least this often, and after so many rows, because until then they are kept in memory, some
-/// 35 bytes each. A commit writes nearly every label set, so fewer of them are worth that memory.
-const COMMIT_EVERY: Duration = Duration::from_secs(5);
-const COMMIT_ROWS: u64 = 200_000;
 
 /// How long a round may go on after the signal to stop.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -141,43 +133,6 @@ struct CatchUp {
     target_id: i64,
     rows: u64,
     reported: Instant,
-}
-
-/// Hands what a catch-up reads to the threads that parse and count it.
-struct Feeding<'a> {
-    tailer: &'a mut Tailer,
-    sender: mpsc::Sender<RawLogs>,
-    /// Memory that they gave back.
-    spares: mpsc::Receiver<Spare>,
-    began: Instant,
-    rows: u64,
-    last_id: i64,
-    /// The last batch reached the end of the log.
-    at_end: bool,
-}
-
-impl Feeding<'_> {
-    /// Memory for the next batch; none if the round is over. Every round has its own time, and what it counted is
-    /// shown after it.
-    fn next(&mut self, within: Duration) -> Option<Spare> {
-        // Closed only when counting failed, which is told later.
-        let over = self.at_end || self.sender.is_closed() || self.tailer.stop.is_cancelled();
-        (!over && self.began.elapsed() < within).then(|| self.spares.try_recv().unwrap_or_default())
-    }
-}
-
-impl Batches for Feeding<'_> {
-    async fn take(&mut self, batch: RawLogs) -> Option<Spare> {
-        self.at_end = batch.at_end;
-        self.rows += batch.len() as u64;
-        self.last_id = batch.last_id().unwrap_or(self.last_id);
-        if self.sender.send(batch).await.is_err() {
-            return None;
-        }
-        self.tailer.report(self.rows, self.last_id);
-        // A read that is let go in its middle loses its connection, so it may take longer than the round should.
-        self.next(2 * COMMIT_EVERY)
-    }
 }
 
 /// Waits for a round. After `stop` it may still commit what it has, but not wait for a database that is away; what
@@ -376,67 +331,6 @@ impl Tailer {
         Ok(Progress::AtEnd)
     }
 
-    /// Counts `batch` and what follows it, and commits now and then where it counts. Reading, parsing and counting
-    /// are done on a thread each, one batch behind the other. True if
-    /// the end of the log was reached, and not only an end of patience.
-    async fn count_on_another_core(
-        &mut self,
-        reader: &LogReader,
-        mut work: Work,
-        batch: RawLogs,
-    ) -> Result<(Work, bool), TailError> {
-        // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
-        self.usage = None;
-        let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-        let (sender, mut read) = mpsc::channel::<RawLogs>(queue);
-        let (parser, mut parsed) = mpsc::channel::<Logs>(queue);
-        let (give_back, spares) = mpsc::channel::<Spare>(queue);
-        let (store, labels) = (self.store.clone(), self.rules.extra_labels.clone());
-        let last_id = work.position.last_id;
-        let parsing = spawn_blocking(move || {
-            while let Some(batch) = read.blocking_recv() {
-                if parser.blocking_send(batch.parse()).is_err() {
-                    break;
-                }
-            }
-        });
-        let counting = spawn_blocking(move || {
-            let mut committed = 0;
-            while let Some(batch) = parsed.blocking_recv() {
-                work = work.count(&batch);
-                // If there are enough, this one goes.
-                let _ = give_back.try_send(batch.into_spare());
-                if work.rows - committed >= COMMIT_ROWS {
-                    work.commit(&store, &labels)?;
-                    committed = work.rows;
-                }
-            }
-            Ok::<_, StoreError>(work)
-        });
-        let mut feeding =
-            Feeding { tailer: self, sender, spares, began: Instant::now(), rows: 0, last_id, at_end: false };
-        let mut next = feeding.take(batch).await;
-        let reached = loop {
-            let Some(spare) = next else { break Ok(()) };
-            if let Err(error) = reader.batches_from(feeding.last_id, spare, &mut feeding).await {
-                break Err(error);
-            }
-            next = feeding.next(COMMIT_EVERY);
-        };
-        let Feeding { sender, at_end, .. } = feeding;
-        drop(sender);
-        parsing.await?;
-        let work = counting.await??;
-        match reached {
-            Ok(()) => Ok((work, at_end)),
-            Err(error) => {
-                // What was read before is not read again.
-                self.commit(work, false).await?;
-                Err(error.into())
-            }
-        }
-    }
-
     async fn reader(&mut self) -> Result<LogReader, ReadError> {
         if let Some(reader) = &self.reader {
             return Ok(reader.clone());
@@ -481,7 +375,10 @@ impl Tailer {
             known
         } else {
             let Loaded { position, usage, .. } = self.store.load(&self.rules.extra_labels)?;
-            self.position = position.unwrap_or_default();
+            // Before the first commit nothing is stored: where to begin is known only here.
+            if let Some(position) = position {
+                self.position = position;
+            }
             let facts = self.state.facts();
             self.names.recover(self.store.channel_names()?, &facts.directory, &facts.channel_names);
             Arc::new(usage.resumed(facts.usage.map_or(0, |shown| shown.version())))
@@ -586,6 +483,7 @@ impl Tailer {
         if let Some(catch_up) = &mut self.catch_up {
             catch_up.rows += rows;
         }
+        let rows_read = self.catch_up.as_ref().map(|catch_up| catch_up.rows);
         let names = self.names.take_unshown();
         let counts = caught_up && (dirty || self.state.facts().usage.is_none());
         if counts || !names.is_empty() {
@@ -609,7 +507,7 @@ impl Tailer {
             );
         }
         self.state.update_tail(|tail| {
-            tail.rows_read += rows;
+            tail.rows_read = rows_read.unwrap_or(tail.rows_read);
             tail.caught_up = caught_up;
             tail.history_from = history_from;
             tail.known_from = history_from.max(kept_from);
@@ -632,7 +530,7 @@ impl Tailer {
         let span = (catch_up.target_id - catch_up.first_id).max(1) as f64;
         let progress = ((last_id - catch_up.first_id) as f64 / span).clamp(0.0, 1.0);
         let left = if progress > 0.0 { seconds / progress - seconds } else { 0.0 };
-        self.state.update_tail(|tail| tail.progress = progress);
+        self.state.update_tail(|tail| (tail.progress, tail.rows_read) = (progress, rows));
         tracing::info!(
             rows,
             rows_per_second = format!("{:.0}", rows as f64 / seconds),

@@ -284,6 +284,8 @@ async fn what_a_larger_alert_says_as_well_is_held_back_and_nothing_else() {
         [("limit", "a"), ("channel_id", "4")],
         [("limit", "b"), ("channel_id", "3")],
     );
+    let [one_model, another_model] =
+        ["gpt-4o", "gpt-5"].map(|model| [("limit", "c"), ("channel_id", "3"), ("model", model)]);
     let smaller = [
         "NewApiChannelErrorRate",
         "NewApiChannelLatency",
@@ -296,11 +298,15 @@ async fn what_a_larger_alert_says_as_well_is_held_back_and_nothing_else() {
         (alert("NewApiLimitProjected", &three), true),
         (alert("NewApiLimitWarning", &four), false),
         (alert("NewApiLimitProjected", &other), false),
+        (alert("NewApiLimitExceeded", &one_model), false),
+        (alert("NewApiLimitWarning", &one_model), true),
+        (alert("NewApiLimitWarning", &another_model), false),
         (alert("NewApiChannelFailing", &[("channel_id", "5")]), false),
         (alert("NewApiCostSpike", &[("channel_id", "5")]), false),
         (alert("NewApiDatabaseDown", &[("severity", "critical")]), false),
         (alert("NewApiTrafficSilent", &[("severity", "critical")]), true),
         (alert("TokenMonitorTailLagging", &[("severity", "critical")]), true),
+        (alert("TokenMonitorRulesFailing", &[("severity", "critical")]), false),
         (alert("NewApiModelWithoutChannel", &[("model", "m"), ("group", "g")]), false),
         (alert("MyOwnRule", &[("severity", "warning")]), false),
     ];
@@ -325,13 +331,14 @@ async fn what_a_larger_alert_says_as_well_is_held_back_and_nothing_else() {
         eventually("the rest is held back", async || held().await == wanted).await;
     };
     send(&alerts).await;
-    // Without the monitor nothing else is known, but what breaks a circuit and what is not ours goes on.
+    // Without the monitor nothing else is known, but what breaks a circuit, what Prometheus knows of itself, and what is
+    // not ours goes on.
     alerts.push((alert("TokenMonitorDown", &[("severity", "critical")]), false));
     for (alert, held) in &mut alerts {
         let labels = &alert["labels"];
-        let ours = labels["alertname"]
-            .as_str()
-            .is_some_and(|name| name != "MyOwnRule" && name != "TokenMonitorDown");
+        let ours = labels["alertname"].as_str().is_some_and(|name| {
+            !["MyOwnRule", "TokenMonitorDown", "TokenMonitorRulesFailing"].contains(&name)
+        });
         *held = ours && labels["action"] != "disable_channel";
     }
     send(&alerts).await;

@@ -135,7 +135,8 @@ fn last_second(file: &PathBuf) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
     let scene = Scene::play().await;
-    let live = LogRow { created_at: now(), quota: 2000, ..LogRow::default() };
+    // Of a label set that has a past.
+    let live = LogRow { created_at: now(), quota: 2000, is_stream: true, ..LogRow::default() };
     scene.database.insert_logs(&vec![live; 40]).await;
     let all = scene.sql("1", 0, i64::MAX, "TRUE").await;
     eventually("the new rows are scraped", async || scene.ask("sum(newapi_requests_total)").await >= all)
@@ -165,6 +166,7 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
     assert_eq!(grown, 40.0);
     let cost = format!("sum(newapi_cost_usd_total) - sum(newapi_cost_usd_total @ {seam})");
     assert!((scene.ask(&cost).await - 40.0 * 2000.0 / QUOTA_PER_USD).abs() < 1e-9);
+    increases_go_on_over_the_seam(&scene).await;
 
     // Windows of the past, at each step's length, say what the log says, but for what extrapolation adds: half a
     // sample's distance at either end.
@@ -204,6 +206,32 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
         scene.sql("1", 0, i64::MAX, &format!("model_name = {}", scene.database.engine.literal(ODD))).await;
     let found = scene.ask("sum(increase(newapi_requests_total{model=~\"(?s)we.*\"}[4d]))").await;
     assert!(odd >= 18.0 && (found - odd).abs() / odd < 0.1, "{found} of {odd}");
+}
+
+/// What boards ask for: windows that begin in the file and end in what was scraped, with the 40 live rows.
+async fn increases_go_on_over_the_seam(scene: &Scene) {
+    // The rows were scraped before this second ends. In this hour there are none of the clock that is ahead.
+    let (at, window) = (now() + 1, 3600);
+    assert!(scene.seam - 1800 > at - window, "the window reaches well over the seam");
+    for (metric, column, unit) in [
+        ("newapi_requests_total", "1", 1.0),
+        ("newapi_request_duration_seconds_count", "1", 1.0),
+        ("newapi_cost_usd_total", "quota", QUOTA_PER_USD),
+    ] {
+        let expected = scene.sql(column, at - window, at, "model_name = 'gpt-4o'").await / unit;
+        let found =
+            scene.ask(&format!("sum(increase({metric}{{model=\"gpt-4o\"}}[{window}s] @ {at}))")).await;
+        // What extrapolation adds or misses is a sample's distance at the beginning: two minutes of the hour at most.
+        assert!(
+            expected > 0.0 && (found - expected).abs() <= expected * 0.05,
+            "over the seam: {metric} {found}, the log says {expected}"
+        );
+    }
+    // At no second since is there more than the live rows and the few of ten minutes, as there would be if a counter
+    // began anew: the file has thousands.
+    let steps = "max_over_time(sum(increase(newapi_requests_total{model=\"gpt-4o\"}[10m]))[10m:1s])";
+    let most = scene.ask(steps).await;
+    assert!((1.0..80.0).contains(&most), "{most} requests in ten minutes");
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::support::{Folder, Monitor, Page, Process, command, eventually, flags,
 
 const VERSION: Version = Version::V1_0_0Rc24;
 const RELOADED: &str = "token_monitor_config_last_reload_successful";
+const RELOADED_AT: &str = "token_monitor_config_last_reload_success_timestamp_seconds";
 const DAY: i64 = 86_400;
 
 /// A database, a file of limits, and what to start a monitor with.
@@ -194,10 +195,15 @@ async fn a_bad_file_keeps_the_limits_before_also_over_a_restart() {
     let page = process.page();
     page.wait_ready().await;
     page.wait_samples("the limits are read", |samples| samples.count("newapi_limit_used") > 0).await;
-    assert_eq!(page.samples().await.get(RELOADED), Some(1.0));
+    let samples = page.samples().await;
+    assert_eq!(samples.get(RELOADED), Some(1.0));
+    let loaded_at = samples.get(RELOADED_AT).expect("it was loaded");
+    assert!((loaded_at - now() as f64).abs() < 90.0, "{loaded_at}");
 
     story.write("limits:\n  - {name: x, measure: dollars, max: 5, window: day}\n");
-    page.wait_samples("the mistake is seen", |samples| samples.get(RELOADED) == Some(0.0)).await;
+    let samples =
+        page.wait_samples("the mistake is seen", |samples| samples.get(RELOADED) == Some(0.0)).await;
+    assert_eq!(samples.get(RELOADED_AT), Some(loaded_at), "the bad file was not loaded");
     story.agrees(&page, "errors", "", ERRORS, now() - 30 * DAY).await;
     assert!(process.printed().contains("line 2, column"), "{}", process.printed());
     process.kill();
@@ -216,6 +222,10 @@ async fn a_bad_file_keeps_the_limits_before_also_over_a_restart() {
     assert!(page.samples().await.count("newapi_limit_used") > 0, "a file that is gone ends no limit");
     story.write("limits: []\n");
     again.signal("HUP");
+    eventually("the signal is heard", async || {
+        again.printed().contains("SIGHUP: the file of limits is read again")
+    })
+    .await;
     page.wait_samples("there are none", |samples| samples.get(RELOADED) == Some(1.0)).await;
     assert_eq!(page.samples().await.count("newapi_limit_used"), 0);
     again.kill();
@@ -274,6 +284,9 @@ async fn the_api_tells_who_uses_a_limit() {
     let numbers = ["used", "max", "remaining", "ratio", "warn_at"].map(|field| item[field].as_f64());
     assert_eq!(numbers, [Some(800.0), Some(1000.0), Some(200.0), Some(0.8), Some(0.5)]);
     assert!(item["resets_at"].is_string() && answer["error"].is_null() && answer["loaded_at"].is_string());
+    // 800 came a minute ago, and 200 are left.
+    let exhausted: Timestamp = item["exhausted_at"].as_str().expect("a time").parse().expect("a time");
+    assert!((now() + 1..now() + 7200).contains(&exhausted.as_second()), "{item}");
     let contributors: Vec<_> = item["contributors"]
         .as_array()
         .expect("a list")
@@ -403,6 +416,7 @@ async fn check_says_when_it_computed_where_limits_stand_and_why_it_cannot() {
     let said = check().await;
     assert!(said.contains("ok    limits: where they stand is known after the first start"), "{said}");
     assert!(!said.contains("each-channel"), "{said}");
+    let errors = story.database.query_i64(&format!("SELECT {ERRORS} FROM logs")).await;
     let process = Process::spawn(&story.flags);
     process.page().wait_ready().await;
     // Also beside a monitor that runs.
@@ -417,5 +431,6 @@ async fn check_says_when_it_computed_where_limits_stand_and_why_it_cannot() {
         );
         assert!(line.ends_with("s ago") || line.ends_with("m ago"), "{line}");
         assert!(said.contains("limit: all-tokens: ") && said.contains("each-channel, channel "), "{said}");
+        assert!(said.contains(&format!("limit: errors: {errors} of 10 errors in 30d (")), "{said}");
     }
 }

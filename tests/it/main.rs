@@ -19,6 +19,7 @@ mod episodes;
 mod exposition;
 mod fakes;
 mod faults;
+mod home;
 mod installation;
 mod late;
 mod ledger;

@@ -107,10 +107,12 @@ fn act(outcome: Outcome) -> Act {
 }
 
 fn known(outcome: Outcome) -> Known {
+    let holds = matches!(outcome, Outcome::Done | Outcome::AlreadySo { held: true, .. });
+    let holders = if holds { vec![act(outcome.clone())] } else { Vec::new() };
     Known {
         alerts: vec![Some(facts())],
         channel_names: [(3, "azure-east".to_owned()), (7, "openai_备用".to_owned())].into(),
-        holders: BTreeMap::new(),
+        holders: [(3, holders)].into(),
         acts: [(7, act(outcome))].into(),
         now: at("2026-11-23T14:10:05Z"),
     }
@@ -223,7 +225,12 @@ fn of_grafana(outcome: Outcome) -> Known {
         restore_at: None,
         ..act(outcome)
     };
-    Known { acts: [(9, act)].into(), alerts: vec![None], ..known(Outcome::Done) }
+    Known {
+        holders: [(7, vec![act.clone()])].into(),
+        acts: [(9, act)].into(),
+        alerts: vec![None],
+        ..known(Outcome::Done)
+    }
 }
 
 fn last_of_model() -> Outcome {
@@ -319,6 +326,8 @@ fn of_alerts() -> Vec<(&'static str, Notice, Known)> {
     lasting.change = Change::Repeated;
     let mut later = known(Outcome::Done);
     later.now = at("2026-11-23T15:58:20Z");
+    // A person enabled it again.
+    let released = Known { holders: BTreeMap::new(), ..later.clone() };
     let mut rest = known(Outcome::Refused { why: Refusal::Rest });
     rest.acts = [(7, Act { channel_id: None, ..act(Outcome::Refused { why: Refusal::Rest }) })].into();
     rest.alerts = vec![Some(LimitFacts { contributors: vec![], ..facts() })];
@@ -338,6 +347,7 @@ fn of_alerts() -> Vec<(&'static str, Notice, Known)> {
             known(Outcome::Refused { why: Refusal::TooMany { per_hour: 10 } }),
         ),
         ("exceeded_rest", alerts(vec![rest_exceeded()]), rest),
+        ("still_firing_released", alerts(vec![lasting.clone()]), released),
         ("still_firing", alerts(vec![lasting]), later),
         ("resolved", alerts(vec![resolved(limit_exceeded(), "2026-11-23T16:00:20Z")]), calm),
         ("mixed", alerts(mixed_group), mixed),
@@ -380,10 +390,16 @@ fn of_the_house() -> Vec<(&'static str, Notice, Known)> {
         reason: "keyword".to_owned(),
         detail: "Key Words Not Found".to_owned(),
     };
+    let refused_one = Trouble::TargetRefuses {
+        target: Target::Wecom,
+        reason: "rejected".to_owned(),
+        detail: "invalid content".to_owned(),
+    };
     vec![
         ("pipeline_silent", Notice::Trouble(Trouble::PipelineSilent { since }), plain()),
         ("pipeline_back", Notice::Trouble(Trouble::PipelineBack { since }), plain()),
         ("target_refuses", Notice::Trouble(refuses), plain()),
+        ("target_refused_one", Notice::Trouble(refused_one), plain()),
         (
             "dropped",
             Notice::Trouble(Trouble::Dropped { target: Target::Wecom, messages: 1200, since }),

@@ -53,7 +53,7 @@ const TRAFFIC_FAMILIES: [(&str, &str, &str); 15] = [
 const LIMIT: &str = "limit channel_id channel_name model measure window action restore severity";
 
 /// The same of the other families, with all their labels.
-const OTHER_FAMILIES: [(&str, &str, &str); 32] = [
+const OTHER_FAMILIES: [(&str, &str, &str); 33] = [
     ("newapi_limit_used", "gauge", LIMIT),
     ("newapi_limit_max", "gauge", LIMIT),
     ("newapi_limit_used_ratio", "gauge", LIMIT),
@@ -63,6 +63,7 @@ const OTHER_FAMILIES: [(&str, &str, &str); 32] = [
     ("token_monitor_config_last_reload_success_timestamp_seconds", "gauge", ""),
     ("token_monitor_webhooks_total", "counter", "result"),
     ("token_monitor_last_webhook_timestamp_seconds", "gauge", ""),
+    ("token_monitor_last_watchdog_timestamp_seconds", "gauge", ""),
     ("token_monitor_deliveries_total", "counter", "target result reason"),
     ("token_monitor_outbox_pending", "gauge", "target"),
     ("token_monitor_outbox_oldest_seconds", "gauge", "target"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::Value;
+use token_monitor::config::Flags;
 use token_monitor::store::Store;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -112,6 +113,30 @@ async fn a_catch_up_whose_second_part_fails_counts_each_row_once() {
     agrees(&again.page(), &database).await;
     history_agrees(&again.api(), &database).await;
     again.stop().await;
+}
+
+/// Where to begin is stored with the first commit, and known before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_whose_first_commit_fails_begins_where_the_history_does() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    database.insert_logs(&traffic(0, 500)).await;
+    database.exec("UPDATE logs SET created_at = created_at - 3 * 86400").await;
+    database.insert_logs(&traffic(500, 20_000)).await;
+    let store = folder.path().join("monitor.db");
+    drop(Store::open(&store).expect("a new monitor.db"));
+    let broken = Broken::beyond(&store, 0);
+
+    let flags = Flags { history: Some("1d".to_owned()), ..flags(&database.url, &folder.path()) };
+    let monitor = Monitor::start(&flags).await;
+    let page = monitor.page();
+    page.wait_samples("it fails twice", |samples| samples.get(STORE_ERRORS) >= Some(2.0)).await;
+    broken.heal();
+    eventually("the history is read", async || matches!(page.get("/readyz").await, Some((200, _)))).await;
+    // What is older was never counted, so the counts are those of a log without it.
+    database.exec("DELETE FROM logs WHERE id <= 500").await;
+    database.insert_logs(&traffic(20_500, 100)).await;
+    agrees(&page, &database).await;
+    monitor.stop().await;
 }
 
 /// Rows that are too old to come late are soon forgotten, and what was forgotten between two parts is no hole.

@@ -289,7 +289,8 @@ impl<'n> Values<'_, 'n, '_> {
             self.wrong("window", format!("{text} is too short. The shortest is 1m"));
         } else if seconds.unsigned_abs() > history {
             let text = format!(
-                "{text} is longer than rows are remembered. Choose at most {}, or raise HISTORY to {} or more",
+                "{text} is longer than rows are remembered. Choose at most {}, or raise HISTORY to {} or more (what is \
+                 older than the first start's HISTORY is not read afterwards)",
                 short(history),
                 short(seconds.unsigned_abs())
             );

@@ -98,8 +98,7 @@ impl Teller<'_> {
     /// What becomes of a channel that was disabled. It is enabled again when every act that holds it agrees, so the one that
     /// lasts longest speaks.
     pub(super) fn afterwards(self, act: &Act) -> Option<Text> {
-        let holds = matches!(act.outcome, Outcome::Done | Outcome::AlreadySo { held: true, .. });
-        if act.kind != Kind::Trip || !holds {
+        if !disables(act) {
             return None;
         }
         let others = act.channel_id.and_then(|channel| self.known.holders.get(&channel));
@@ -121,6 +120,12 @@ impl Teller<'_> {
                 self.words.say(Phrase::ThenAfter, &[("length", self.length(length.seconds()))])
             }
         })
+    }
+
+    /// Whether its channel is still held for an act.
+    pub(super) fn holds(self, act: &Act) -> bool {
+        let holders = act.channel_id.and_then(|channel| self.known.holders.get(&channel));
+        holders.is_some_and(|holders| holders.iter().any(|holder| holder.id == act.id))
     }
 
     fn refusal(self, why: &Refusal) -> Text {
@@ -201,6 +206,11 @@ impl Teller<'_> {
             }
         }
     }
+}
+
+/// Whether an act is one that has a channel held.
+pub(super) fn disables(act: &Act) -> bool {
+    act.kind == Kind::Trip && matches!(act.outcome, Outcome::Done | Outcome::AlreadySo { held: true, .. })
 }
 
 /// Whether it helps that a person does what was refused.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use jiff::Timestamp;
 
-use super::acts::tag;
+use super::acts::{disables, tag};
 use super::links;
 use super::{Block, Story, Teller, Tone};
 use crate::alert::{Alert, Status};
@@ -171,7 +171,7 @@ impl Teller<'_> {
         let what = self.matter(case);
         let what =
             if case.over.is_some() { self.words.say(Phrase::Resolved, &[("what", what)]) } else { what };
-        match case.act.filter(|_| case.over.is_none()).and_then(tag) {
+        match self.held(case).filter(|_| case.over.is_none()).and_then(tag) {
             Some(tag) => what.then(" · ").then(self.words.of(tag)),
             None => what,
         }
@@ -300,7 +300,7 @@ impl Teller<'_> {
             None => self.field(Phrase::Since, self.time(case.told.opened_at)),
         });
         rows.extend(self.done(case).map(|done| self.field(Phrase::Breaker, done)));
-        let then = case.act.and_then(|act| self.afterwards(act));
+        let then = self.held(case).and_then(|act| self.afterwards(act));
         rows.extend(then.map(|then| self.field(Phrase::Afterwards, then)));
         if let (Some(facts), None) = (case.facts, case.over) {
             rows.extend(self.contributors(facts));
@@ -322,11 +322,20 @@ impl Teller<'_> {
         self.words.say(Phrase::FromTo, &texts)
     }
 
+    /// The act for an alert, unless it disabled the channel and that is over: a person changed it since, or it was enabled
+    /// again. To say then that it is disabled would be to say that nothing is spent.
+    fn held<'a>(self, case: &Case<'a>) -> Option<&'a Act> {
+        case.act.filter(|act| !disables(act) || self.holds(act))
+    }
+
     /// What was done about the channel.
     fn done(self, case: &Case<'_>) -> Option<Text> {
         let channel =
             || case.channel_id().map_or_else(|| self.phrase(Phrase::ChannelUnknown), |id| self.channel(id));
         match (case.act, case.told.act) {
+            (Some(_), _) if self.held(case).is_none() => {
+                Some(self.words.say(Phrase::TripReleased, &[("channel", channel())]))
+            }
             (Some(act), _) => Some(self.outcome(act)),
             (None, Some(_)) => Some(self.words.say(Phrase::AskedUnknown, &[("channel", channel())])),
             (None, None) if case.alert().asks_to_disable() && case.over.is_none() => {

@@ -14,13 +14,20 @@ impl Teller<'_> {
             Trouble::TargetRefuses { target, reason, detail } => {
                 let (why, advice) = refused(*target, reason);
                 let texts = [("target", self.target(*target)), ("reason", self.phrase(why))];
-                let mut rows = vec![Row::Line(say(Phrase::Refuses, &texts))];
+                // Of these the next one may well arrive.
+                let one = matches!(reason.as_str(), "rejected" | "too_long");
+                let (title, said) = if one {
+                    (Phrase::TitleRefusedOne, Phrase::RefusedOne)
+                } else {
+                    (Phrase::TitleRefuses, Phrase::Refuses)
+                };
+                let mut rows = vec![Row::Line(say(said, &texts))];
                 rows.push(Row::Line(self.phrase(advice)));
                 if !detail.trim().is_empty() {
                     rows.push(self.field(Phrase::ItSays, Text::value(detail)));
                 }
                 rows.push(Row::Line(self.phrase(Phrase::RefusesThen)));
-                (Tone::Critical, say(Phrase::TitleRefuses, &texts), rows)
+                (if one { Tone::Warning } else { Tone::Critical }, say(title, &texts), rows)
             }
             Trouble::Dropped { target, messages, since } => {
                 let texts = [

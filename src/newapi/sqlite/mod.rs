@@ -32,6 +32,10 @@ const PAUSE: Duration = Duration::from_millis(15);
 /// In WAL mode only a checkpoint or recovery can make a reader wait.
 const WAL_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Pages that a connection keeps. Rows are read once and in order, so more of them only take room from others in the
+/// processor's cache; the system keeps them as well.
+const CACHE_PAGES: i64 = 100;
+
 /// First bytes of a rollback journal that is in use; PERSIST mode overwrites them with zeros.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
@@ -159,11 +163,16 @@ impl Handles {
                 continue;
             }
             let known = self.open.take();
-            let open = match known.filter(|open| (open.identity, open.wal) == (before.identity, before.wal)) {
-                Some(open) => open,
-                None => self.connect(&before)?,
+            let known = known.filter(|open| (open.identity, open.wal) == (before.identity, before.wal));
+            let (open, bounded) = if let Some(open) = known {
+                (open, Ok(()))
+            } else {
+                let open = self.connect(&before)?;
+                // This reads the file, so a writer may disturb it too.
+                let bounded = open.connection.pragma_update(None, "cache_size", CACHE_PAGES);
+                (open, bounded)
             };
-            let result = work(&open.connection);
+            let result = bounded.and_then(|()| work(&open.connection));
             if !before.wal && (self.journal_is_hot() || self.stamp()? != before) {
                 // Its page cache may hold half of a transaction and take it for whole.
                 let forgot = open.connection.execute_batch("PRAGMA shrink_memory");

@@ -297,9 +297,11 @@ fn a_refusal_is_told_once_an_hour_for_each_reason() {
     };
     assert!(tell("unauthorized", 0));
     assert!(!tell("unauthorized", 3599));
+    // The clock was set back by a day.
+    assert!(tell("unauthorized", 3599 - 86_400));
     assert!(tell("rejected", 10));
     assert!(tell("unauthorized", 3600));
-    assert_eq!(store.queues().unwrap()[&Target::Feishu].waiting, 3);
+    assert_eq!(store.queues().unwrap()[&Target::Feishu].waiting, 4);
 }
 
 #[test]

@@ -218,7 +218,7 @@ impl Writing<'_> {
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let group_key = format!("dropped {}", of.as_str());
-        let last = self.last_notice(&group_key)?;
+        let last = self.last_notice(&group_key, now)?;
         if last.is_some_and(|last| now.as_millisecond() - last < TROUBLE_EVERY_MS) {
             return Ok(None);
         }
@@ -248,7 +248,7 @@ impl Writing<'_> {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let group_key = format!("refusal {} {reason}", of.as_str());
-        let last = self.last_notice(&group_key)?;
+        let last = self.last_notice(&group_key, now)?;
         if last.is_some_and(|last| now.as_millisecond() - last < TROUBLE_EVERY_MS) {
             return Ok(false);
         }
@@ -258,10 +258,11 @@ impl Writing<'_> {
     }
 
     /// When anything of a group last happened; times ahead of now do not count, because the clock was wrong then.
-    fn last_notice(&self, group_key: &str) -> Result<Option<i64>, StoreError> {
-        let mut statement =
-            self.transaction.prepare_cached("SELECT max(created_at) FROM notices WHERE group_key = ?1")?;
-        Ok(statement.query_row([group_key], |row| row.get(0))?)
+    fn last_notice(&self, group_key: &str, now: Timestamp) -> Result<Option<i64>, StoreError> {
+        let mut statement = self.transaction.prepare_cached(
+            "SELECT max(created_at) FROM notices WHERE group_key = ?1 AND created_at <= ?2",
+        )?;
+        Ok(statement.query_row(params![group_key, now.as_millisecond()], |row| row.get(0))?)
     }
 
     /// Without others to tell, the trouble is noted all the same, so that our own log tells it as rarely.

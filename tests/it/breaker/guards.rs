@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use token_monitor::breaker::act::{Failure, Kind, Outcome, Refusal};
+use token_monitor::limits::REST;
 use token_monitor::newapi::dsn::Dsn;
 use token_monitor::newapi::{Database, Directory};
 use token_monitor::store::{ActState, Hold, TripRequest};
@@ -69,7 +70,7 @@ async fn fault_30_what_is_too_old_over_no_channel_unknown_or_protected_is_refuse
         ),
         (TripRequest { channel: Err("12;DROP".into()), ..story.request(3, 2) }, no_channel("12;DROP")),
         (TripRequest { channel: Err(String::new()), ..story.request(4, 2) }, no_channel("")),
-        (TripRequest { channel: Err("_other".into()), ..story.request(10, 2) }, Refusal::Rest),
+        (TripRequest { channel: Err(REST.into()), ..story.request(10, 2) }, Refusal::Rest),
         (story.request(5, -1), no_channel("-1")),
         (story.request(6, 4711), Refusal::UnknownChannel),
         (story.request(7, 5), Refusal::Protected),

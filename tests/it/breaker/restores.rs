@@ -12,7 +12,7 @@ use token_monitor::state::LimitsStatus;
 use token_monitor::store::{Hold, TripRequest};
 
 use super::{Story, refused};
-use crate::fakes::admin::Style;
+use crate::fakes::admin::{Fault, Style};
 use crate::support::eventually;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,5 +207,30 @@ async fn a_channel_that_two_alerts_hold_is_enabled_when_neither_does() {
     story.gateway.by_hand(5, 2);
     let theirs = story.trip(TripRequest { restore: Restore::WindowReset, ..story.request(3, 5) }).await;
     assert_eq!((theirs.act.outcome, theirs.hold), (Outcome::already(2), None));
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_36_what_was_done_in_a_future_that_never_came_blocks_nothing() {
+    let story = Story::with(Style::New, |flags| flags.breaker_max_per_hour = Some("1".to_owned())).await;
+    let today = story.now();
+    story.pass(86_400);
+    assert_eq!(story.trip(story.request(1, 5)).await.act.outcome, Outcome::Done);
+    story.clock.set(today);
+    assert_eq!(
+        story.trip(story.request(2, 2)).await.act.outcome,
+        Outcome::Done,
+        "it is the first of its hour"
+    );
+
+    // What waits for a time that is far off by now is looked at, whatever comes of it.
+    story.pass(3_601);
+    story.gateway.always(Fault::Answer(503, ""));
+    let act = story.ask(&[story.request(3, 7)])[0];
+    eventually("it was tried", async || story.record(act).attempts > 0).await;
+    story.gateway.heal();
+    story.clock.set(today - SignedDuration::from_hours(24));
+    let ended = story.ended(act).await;
+    assert!(matches!(refused(&ended), Refusal::FromTheFuture { .. }), "{ended:?}");
     story.end().await;
 }

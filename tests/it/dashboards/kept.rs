@@ -337,8 +337,8 @@ fn values_of_closed_lists_have_words_and_no_word_is_for_nothing() {
     });
 }
 
-/// Kinds of tokens and of cost that a row may have, see docs/api.md.
-const KINDS: [&str; 9] = [
+/// Kinds of tokens and of cost that a row may have. Tools that new-api lists by name may have other names too.
+const KINDS: [&str; 19] = [
     "fresh_input",
     "cache_read",
     "cache_write",
@@ -346,9 +346,34 @@ const KINDS: [&str; 9] = [
     "audio_input",
     "output",
     "audio_output",
+    "fixed_price",
+    "web_search",
+    "file_search",
+    "image_generation",
+    "tool_web_search",
+    "tool_file_search",
+    "tool_image_generation",
     "rounding",
     "minimum_charge",
+    "charged",
+    "settlement",
+    "refund",
 ];
+
+#[test]
+fn kinds_of_parts_are_those_of_the_document() {
+    let document: Value =
+        serde_json::from_str(include_str!("../golden/api/openapi.json")).expect("the document is JSON");
+    let documented = |part: &str| {
+        let kind = &document["components"]["schemas"][part]["properties"]["kind"];
+        let words = text(&kind["description"]).split('`').skip(1).step_by(2).map(str::to_owned);
+        words.collect::<BTreeSet<String>>()
+    };
+    let of_cost = KINDS.map(|kind| if kind.starts_with("tool_") { "tool_…" } else { kind });
+    assert_eq!(documented("CostPart"), of_cost.map(str::to_owned).into());
+    let of_tokens = documented("TokenPart");
+    assert!(!of_tokens.is_empty() && of_tokens.iter().all(|kind| KINDS.contains(&kind.as_str())));
+}
 
 #[test]
 fn parts_of_a_row_have_words_and_colours_of_their_own() {
@@ -362,9 +387,9 @@ fn parts_of_a_row_have_words_and_colours_of_their_own() {
             seen += 1;
             let words = mapped(panel);
             let [(_, words)] = words.as_slice() else { panic!("{}: {words:?}", panel["title"]) };
-            for kind in KINDS {
-                let word =
-                    words.get(kind).unwrap_or_else(|| panic!("{}: no word for {kind}", panel["title"]));
+            let known: BTreeSet<&str> = words.keys().copied().collect();
+            assert_eq!(known, BTreeSet::from(KINDS), "{}: {}", board.uid(), panel["title"]);
+            for (kind, word) in words {
                 let overrides = list(&panel["fieldConfig"]["overrides"]).iter();
                 let mut colours = overrides
                     .filter(|one| one["matcher"]["options"] == word["text"])

@@ -2,6 +2,7 @@
 //! keep the rules that make panels work; and a demo and the real Prometheus answer everything that they ask.
 
 mod answers;
+mod filters;
 mod kept;
 mod links;
 

@@ -246,9 +246,10 @@ fn why(outcome: &Outcome) -> (Option<&'static str>, Option<String>) {
         Outcome::Unverified { status: Some(status) } => {
             (Some("unverified"), Some(format!("new-api took it, and the channel still has status {status}")))
         }
-        Outcome::Unverified { status: None } => {
-            (Some("unverified"), Some("new-api took it, and the channel cannot be read".to_owned()))
-        }
+        Outcome::Unverified { status: None } => (
+            Some("unverified"),
+            Some("the request was sent, and whether it had an effect cannot be read".to_owned()),
+        ),
         Outcome::Refused { why } => {
             let (reason, words) = refusal(why);
             (Some(reason), Some(words))
