@@ -9,7 +9,7 @@ use token_monitor::limits::{
     Action, ChannelScope, Limit, Measure, ModelScope, Period, Restore, Severity, Standing, Window,
 };
 use token_monitor::state::LimitsStatus;
-use token_monitor::store::{Hold, TripRequest};
+use token_monitor::store::{ActState, Hold, TripRequest};
 
 use super::{Story, refused};
 use crate::fakes::admin::{Fault, Style};
@@ -223,14 +223,23 @@ async fn fault_36_what_was_done_in_a_future_that_never_came_blocks_nothing() {
         "it is the first of its hour"
     );
 
-    // What waits for a time that is far off by now is looked at, whatever comes of it.
-    story.pass(3_601);
+    story.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_36_what_waits_for_a_time_that_is_far_off_by_now_is_looked_at() {
+    let story = Story::begin(Style::New).await;
+    let today = story.now();
     story.gateway.always(Fault::Answer(503, ""));
-    let act = story.ask(&[story.request(3, 7)])[0];
+    let act = story.ask(&[story.request(1, 5)])[0];
     eventually("it was tried", async || story.record(act).attempts > 0).await;
-    story.gateway.heal();
     story.clock.set(today - SignedDuration::from_hours(24));
-    let ended = story.ended(act).await;
+    eventually("it has ended", async || {
+        story.pass(1);
+        story.record(act).state == ActState::Done
+    })
+    .await;
+    let ended = story.record(act);
     assert!(matches!(refused(&ended), Refusal::FromTheFuture { .. }), "{ended:?}");
     story.end().await;
 }
