@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod outbound;
 pub mod secret;
 pub mod telemetry;
+pub mod threads;
 
 pub mod newapi;
 pub mod store;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{Action, REST, Restore, Severity};
 pub use event::EventKey;
-pub use payload::BadPayload;
+pub use payload::{BadPayload, uncut};
 
 /// The alert that always fires, so that its silence tells that the way to us is broken.
 const WATCHDOG: &str = "Watchdog";

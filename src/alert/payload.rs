@@ -255,6 +255,13 @@ fn cut(text: &str, longest: usize) -> String {
     }
 }
 
+/// A text without the mark of [`cut`], and how many characters follow it.
+pub fn uncut(text: &str) -> (&str, usize) {
+    let mark = text.strip_suffix(')').and_then(|rest| rest.rsplit_once("…(+"));
+    let counted = mark.and_then(|(kept, left)| Some((kept, left.parse::<u32>().ok()?)));
+    counted.map_or((text, 0), |(kept, left)| (kept, left as usize))
+}
+
 /// A link that a person can follow.
 fn link(url: String) -> Option<String> {
     let is_web = url.starts_with("https://") || url.starts_with("http://");

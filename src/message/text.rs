@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use super::words::Words;
+use crate::alert::uncut;
 
 /// A piece of a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,13 +212,6 @@ pub(super) fn cut(text: &str, cap: usize) -> (&str, usize) {
     // Half of a joined emoji is another one.
     let kept = text[..end].trim_end_matches(['\u{200d}', '\u{fe0f}']);
     (kept, left + cut_before)
-}
-
-/// A text that was too long for a payload, without the mark of that, and how many characters follow it.
-fn uncut(text: &str) -> (&str, usize) {
-    let mark = text.strip_suffix(')').and_then(|rest| rest.rsplit_once("…(+"));
-    let counted = mark.and_then(|(kept, left)| Some((kept, left.parse::<u32>().ok()?)));
-    counted.map_or((text, 0), |(kept, left)| (kept, left as usize))
 }
 
 /// Without characters that a reader does not see, or that change how others are shown; what ends a line is `\n`.

@@ -55,6 +55,8 @@ pub struct Meter {
     windows: Option<Windows>,
     /// Why the windows are not as they should be, and when they are filled again, in unix seconds.
     trouble: Option<(String, i64)>,
+    /// Limits of which it was told that their windows begin before what was kept.
+    told_short: Vec<String>,
 }
 
 /// The windows, and the last commit whose rows are in them.
@@ -82,6 +84,7 @@ impl Meter {
             error: None,
             windows: None,
             trouble: None,
+            told_short: Vec::new(),
         }
     }
 
@@ -244,17 +247,23 @@ impl Meter {
         let facts = self.state.facts();
         let (standings, commit) =
             fill(&self.history, &self.limits, &self.config, now, |model| knows(&facts, model))?;
+        self.windows = Some(Windows { standings, commit });
+        self.tell_short(now);
+        Ok(())
+    }
+
+    /// Tells whose windows begin before what was kept, once as long as they are the same.
+    fn tell_short(&mut self, now: i64) {
         let known_from = self.state.tail().known_from;
         let short = reach_too_far(&self.limits, &self.config, now, known_from);
-        if !short.is_empty() {
+        if !short.is_empty() && short != self.told_short {
             tracing::warn!(
                 limits = short.join(", "),
                 read_from = %Timestamp::from_second(known_from).unwrap_or_default(),
                 "windows begin before what was read of the log, so they hold less than was used"
             );
         }
-        self.windows = Some(Windows { standings, commit });
-        Ok(())
+        self.told_short = short;
     }
 }
 
@@ -265,10 +274,10 @@ fn knows(facts: &Facts, model: &str) -> bool {
 }
 
 /// Names of the limits whose windows begin well before `known_from`, since when every row was kept.
-fn reach_too_far<'l>(limits: &'l [Limit], config: &MeterConfig, now: i64, known_from: i64) -> Vec<&'l str> {
+fn reach_too_far(limits: &[Limit], config: &MeterConfig, now: i64, known_from: i64) -> Vec<String> {
     let missing =
         |limit: &&Limit| limit.since(&config.timezone, now).saturating_add(MISSING_SECONDS) < known_from;
-    limits.iter().filter(missing).map(|limit| limit.name.as_str()).collect()
+    limits.iter().filter(missing).map(|limit| limit.name.clone()).collect()
 }
 
 /// Windows that hold what the history does, and the last commit whose rows are in them. `knows` tells real models from names

@@ -71,7 +71,7 @@ impl Histogram {
     #[inline]
     pub(super) fn glance(&self, value: f64, bounds: &[f64]) -> u64 {
         let bucket = bounds.partition_point(|bound| *bound < value);
-        self.buckets[bucket] ^ self.sum.to_bits() ^ self.zero ^ self.native.glance(native_index(value))
+        self.buckets[bucket] ^ self.sum.to_bits() ^ self.zero ^ self.native.get(native_index(value))
     }
 
     /// Counts `value`, which is finite and not negative. `bounds` are those it was made for.

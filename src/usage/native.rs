@@ -65,12 +65,6 @@ impl Native {
         }
     }
 
-    /// Reads the count of bucket `index`, or at least where it would be.
-    #[inline]
-    pub(super) fn glance(&self, index: i32) -> u64 {
-        if self.holds(index) { u64::from(self.counts[distance(self.first, index)]) } else { 0 }
-    }
-
     /// Has bucket `index` hold `count`.
     pub(super) fn set(&mut self, index: i32, count: u64) {
         let index = index.clamp(-FARTHEST, FARTHEST);
@@ -82,7 +76,8 @@ impl Native {
     }
 
     /// The count of bucket `index`.
-    fn get(&self, index: i32) -> u64 {
+    #[inline]
+    pub(super) fn get(&self, index: i32) -> u64 {
         if !self.holds(index) {
             return 0;
         }

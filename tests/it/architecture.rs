@@ -20,8 +20,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("outbound", &["secret"]),
     ("secret", &[]),
     ("telemetry", &[]),
+    ("threads", &[]),
     // Databases, all SQL. A chunk of seen rows is stored as the tail remembers it.
-    ("newapi", &["config::Admin", "outbound", "record"]),
+    ("newapi", &["config::Admin", "outbound", "record", "threads"]),
     (
         "store",
         &[
@@ -88,6 +89,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "secret",
             "state",
             "store",
+            "threads",
             "usage::OTHER",
         ],
     ),

@@ -7,7 +7,7 @@ use crate::message::figures::grouped;
 use crate::message::text::{Row, Text};
 use crate::message::words::Phrase;
 
-impl Teller<'_> {
+impl<'a> Teller<'a> {
     /// A message about an act alone.
     pub(super) fn act(self, id: i64) -> Story {
         let mark = Some(self.act_mark(id));
@@ -101,8 +101,7 @@ impl Teller<'_> {
         if !disables(act) {
             return None;
         }
-        let others = act.channel_id.and_then(|channel| self.known.holders.get(&channel));
-        let others = others.into_iter().flatten().filter(|other| other.id != act.id);
+        let others = self.holders(act).iter().filter(|other| other.id != act.id);
         let longest = others.chain([act]).max_by_key(|act| match (&act.restore, act.restore_at) {
             (Restore::Never, _) => (3, None),
             (Restore::WindowReset, None) => (2, None),
@@ -124,8 +123,13 @@ impl Teller<'_> {
 
     /// Whether its channel is still held for an act.
     pub(super) fn holds(self, act: &Act) -> bool {
+        self.holders(act).iter().any(|holder| holder.id == act.id)
+    }
+
+    /// The acts for which the channel of one is held.
+    fn holders(self, act: &Act) -> &'a [Act] {
         let holders = act.channel_id.and_then(|channel| self.known.holders.get(&channel));
-        holders.is_some_and(|holders| holders.iter().any(|holder| holder.id == act.id))
+        holders.map_or(&[], Vec::as_slice)
     }
 
     fn refusal(self, why: &Refusal) -> Text {

@@ -12,18 +12,15 @@ use std::cell::Cell;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::Builder;
 use std::time::Duration;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use tokio::sync::oneshot;
 
 use super::database::{ReadError, Reason};
 use super::query::{Param, Query, Rows};
+use crate::threads::{Gone, Threads};
 
 /// How often a read is tried while a writer is at work, and the pause before each further try.
 const ATTEMPTS: u32 = 40;
@@ -39,15 +36,12 @@ const CACHE_PAGES: i64 = 100;
 /// First bytes of a rollback journal that is in use; PERSIST mode overwrites them with zeros.
 const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
 
-/// A SQLite database on disk. Cheap to clone; clones share one connection, on a thread of its own that ends with the last
-/// clone: the C library gives every thread memory of its own, and the cache of a connection would be spread over all of them.
+/// A SQLite database on disk. Cheap to clone; clones share one connection, on a thread of its own.
 #[derive(Debug, Clone)]
 pub struct SqliteFile {
-    reads: Sender<Job>,
+    /// None if there could be none.
+    thread: Option<Threads<Handles>>,
 }
-
-/// A read, for the thread.
-type Job = Box<dyn FnOnce(&mut Handles) + Send>;
 
 /// What is kept open. Descriptors of a file that is still there are not closed: with one, POSIX drops all locks that other
 /// parts of this process have on the file, as the stand-in of `demo` has.
@@ -76,18 +70,11 @@ struct Stamp {
 impl SqliteFile {
     /// Names the file; it is opened at the first read.
     pub fn new(path: &Path) -> Self {
-        let (reads, queue) = channel::<Job>();
-        let mut handles = Handles { path: path.to_owned(), file: None, open: None };
-        let thread = Builder::new().name("sqlite".to_owned()).spawn(move || {
-            while let Ok(read) = queue.recv() {
-                read(&mut handles);
-            }
-        });
-        if let Err(error) = thread {
-            // Each read fails then, and says so.
+        let thread = Threads::start("sqlite", [Handles { path: path.to_owned(), file: None, open: None }]);
+        if let Err(error) = &thread {
             tracing::error!("there is no thread to read {} with: {error}", path.display());
         }
-        Self { reads }
+        Self { thread: thread.ok() }
     }
 
     /// Reads rows, in the memory of `spare`.
@@ -132,21 +119,9 @@ impl SqliteFile {
         &self,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let (answer, answered) = oneshot::channel();
-        let read: Job = Box::new(move |handles| {
-            // Whoever asked may have given up while others were answered.
-            if answer.is_closed() {
-                return;
-            }
-            // After a panic the thread goes on; that no answer comes tells of it.
-            match catch_unwind(AssertUnwindSafe(|| handles.read(work))) {
-                Ok(result) => drop(answer.send(result)),
-                Err(_) => handles.open = None,
-            }
-        });
-        let failed = || ReadError::new(Reason::Query, "reading the file came to a sudden end");
-        self.reads.send(read).map_err(|_| failed())?;
-        answered.await.unwrap_or_else(|_| Err(failed()))
+        let gone = |gone: Gone| ReadError::new(Reason::Query, gone.to_string());
+        let thread = self.thread.as_ref().ok_or_else(|| gone(Gone))?;
+        thread.ask(|handles| handles.read(work)).await.map_err(gone)?
     }
 }
 
@@ -164,24 +139,19 @@ impl Handles {
             }
             let known = self.open.take();
             let known = known.filter(|open| (open.identity, open.wal) == (before.identity, before.wal));
-            let (open, bounded) = if let Some(open) = known {
-                (open, Ok(()))
-            } else {
-                let open = self.connect(&before)?;
-                // This reads the file, so a writer may disturb it too.
-                let bounded = open.connection.pragma_update(None, "cache_size", CACHE_PAGES);
-                (open, bounded)
+            let (result, open) = match known.map_or_else(|| self.connect(&before), Ok) {
+                Ok(open) => (work(&open.connection), Some(open)),
+                Err(error) => (Err(error), None),
             };
-            let result = bounded.and_then(|()| work(&open.connection));
             if !before.wal && (self.journal_is_hot() || self.stamp()? != before) {
                 // Its page cache may hold half of a transaction and take it for whole.
-                let forgot = open.connection.execute_batch("PRAGMA shrink_memory");
-                self.open = forgot.is_ok().then_some(open);
+                let forgets = |open: &Open| open.connection.execute_batch("PRAGMA shrink_memory").is_ok();
+                self.open = open.filter(forgets);
                 continue;
             }
             match result {
                 Ok(value) => {
-                    self.open = Some(open);
+                    self.open = open;
                     return Ok(value);
                 }
                 Err(error) if is_transient(&error) => last = Some(error),
@@ -199,15 +169,15 @@ impl Handles {
         ))
     }
 
-    fn connect(&self, stamp: &Stamp) -> Result<Open, ReadError> {
+    fn connect(&self, stamp: &Stamp) -> rusqlite::Result<Open> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = if stamp.wal {
-            Connection::open_with_flags(&self.path, flags)
+            Connection::open_with_flags(&self.path, flags)?
         } else {
-            Connection::open_with_flags_and_vfs(&self.path, flags, c"unix-none")
+            Connection::open_with_flags_and_vfs(&self.path, flags, c"unix-none")?
         };
-        let connection = connection.map_err(|error| self.classify(&error))?;
-        connection.busy_timeout(WAL_BUSY_TIMEOUT).map_err(|error| self.classify(&error))?;
+        connection.busy_timeout(WAL_BUSY_TIMEOUT)?;
+        connection.pragma_update(None, "cache_size", CACHE_PAGES)?;
         Ok(Open { connection, identity: stamp.identity, wal: stamp.wal })
     }
 
