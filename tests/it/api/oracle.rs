@@ -34,6 +34,8 @@ pub struct Row {
     /// Null if the table has no such column, or if it holds no object.
     pub other: Value,
     one_api: bool,
+    /// What the row counts as; worked out once, for every comparison asks.
+    outcome: &'static str,
 }
 
 /// Quota that is worth one US dollar.
@@ -75,7 +77,7 @@ pub async fn rows(logs: &Database) -> Vec<Row> {
         let kind = int(2);
         let means_something = !one_api && [2, 5, 6].contains(&kind);
         let other = means_something.then(|| serde_json::from_str(&text(16)).ok()).flatten();
-        Row {
+        let mut row = Row {
             id: int(0),
             created_at: int(1),
             kind,
@@ -94,7 +96,10 @@ pub async fn rows(logs: &Database) -> Vec<Row> {
             content: text(15),
             other: other.filter(Value::is_object).unwrap_or_default(),
             one_api,
-        }
+            outcome: "",
+        };
+        row.outcome = row.judged();
+        row
     };
     logs.rows(&sql).await.into_iter().map(read).collect()
 }
@@ -102,6 +107,10 @@ pub async fn rows(logs: &Database) -> Vec<Row> {
 impl Row {
     /// What the row counts as.
     pub fn outcome(&self) -> &'static str {
+        self.outcome
+    }
+
+    fn judged(&self) -> &'static str {
         let other = &self.other;
         let task = other["task_id"].as_str().is_some_and(|id| !id.is_empty());
         match self.kind {
