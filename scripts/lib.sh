@@ -30,6 +30,7 @@ missing_packages() {
   command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
   command -v prometheus-alertmanager >/dev/null && command -v amtool >/dev/null || echo prometheus-alertmanager
   command -v sqlite3 >/dev/null || echo sqlite3
+  command -v openssl >/dev/null || echo openssl
   # Debian's python3 has no pip for a venv without its package.
   python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   # libc6-dev is only recommended by gcc, and recommendations are not installed.

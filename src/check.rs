@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::{BreakerMode, Config, Flags, Settings};
 use crate::delivery;
 use crate::limits::file::Known;
-use crate::limits::{self, Limit};
+use crate::limits::{self, Limit, SHORT, short_of};
 use crate::meter;
 use crate::newapi::admin::AdminError;
 use crate::newapi::dsn::Engine;
@@ -266,9 +266,9 @@ async fn check_standings(config: &Config, limits: Vec<Limit>, offered: HashSet<S
         let answered = history.answered_models()?;
         let knows = |model: &str| offered.contains(model) || answered.contains(model);
         let (standings, _) = meter::fill(&history, &limits, &meter, now, knows)?;
-        Ok::<_, StoreError>((standings, limits, history.newest_at()?))
+        Ok::<_, StoreError>((standings, limits, history.newest_at()?, history.known_from()?))
     });
-    let (standings, limits, newest) = match filled.await {
+    let (standings, limits, newest, known_from) = match filled.await {
         Ok(Ok(filled)) => filled,
         Ok(Err(error)) => return report.fail("limits", error.to_string()),
         Err(error) => return report.fail("limits", error.to_string()),
@@ -286,6 +286,12 @@ async fn check_standings(config: &Config, limits: Vec<Limit>, offered: HashSet<S
         },
     );
     report.ok("limits", format!("computed at {} from what a monitor has read; {read}", time(now)));
+    if let Some(from) = known_from {
+        let short = short_of(&limits, &config.timezone, now, from);
+        if !short.is_empty() {
+            report.warn("limits", format!("{}: {SHORT}; it was read from {}", short.join(", "), time(from)));
+        }
+    }
     for standing in standings.read() {
         let Some(limit) = limits.get(standing.limit) else { continue };
         let channel = standing.channel_id.map(|id| format!(", channel {id}")).unwrap_or_default();

@@ -6,6 +6,7 @@ mod api;
 mod backfill;
 mod client;
 mod data;
+mod gateway;
 mod limits;
 mod measure;
 mod monitor;

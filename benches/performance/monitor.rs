@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use jiff::tz::TimeZone;
 use token_monitor::clock::Clock;
-use token_monitor::config::TailConfig;
+use token_monitor::config::{COMMIT_ROWS, TailConfig};
 use token_monitor::newapi::Database;
 use token_monitor::newapi::dsn::Dsn;
 use token_monitor::refresh::Refresher;
@@ -187,6 +188,8 @@ impl Follower {
             poll_interval: Duration::from_secs(2),
             late_window: Duration::from_secs(300),
             history: Duration::from_secs(31 * 86_400),
+            timezone: TimeZone::UTC,
+            commit_rows: COMMIT_ROWS,
         };
         let rules = Rules { max_series: 100_000, slow_over_seconds: 5.0, extra_labels: Vec::new() };
         let mut tailer = Tailer::new(database, store, state, Clock::system(), config, rules)?;

@@ -4,12 +4,13 @@
 //! ([`Usage`]). Whenever the time of the rows passes a [`steps`] boundary, what was counted by then is written
 //! ([`samples`]). So the last sample equals what the live counters show at that moment, and they go on from it.
 
+mod behind;
 mod samples;
 mod steps;
 mod wait;
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::newapi::logs::{Logs, RawLogs, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
 use crate::usage::{Context, Rules, Usage};
+use behind::Behind;
 use samples::{Samples, Target};
 use steps::{Moments, Steps};
 use wait::Patience;
@@ -180,7 +182,7 @@ impl Plan {
             tries += 1;
             let file =
                 File::create(partial).with_context(|| format!("{} cannot be written", partial.display()))?;
-            let out = BufWriter::with_capacity(1 << 20, file);
+            let out = Behind::new(file).context("no thread can be started")?;
             let most = i64::try_from(self.max_bytes)? / label_sets.saturating_mul(BYTES_PER_STEP);
             let steps = Steps::new(self.end, self.history_from, most);
             let since = jiff::Timestamp::from_second(steps.since())?.to_string();
@@ -313,7 +315,7 @@ struct Counting {
     history_from: i64,
     moments: Moments,
     steps: Steps,
-    samples: Samples<BufWriter<File>>,
+    samples: Samples<Behind>,
     max_bytes: u64,
     clock: Clock,
     rows: u64,

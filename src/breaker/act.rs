@@ -175,7 +175,11 @@ pub enum Refusal {
         per_hour: u64,
     },
     /// A person changed the channel since we did.
-    HandsOff,
+    HandsOff {
+        /// The channel's status when that was seen; None in acts of older programs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<i64>,
+    },
     /// We did not disable it, so we do not enable it.
     NotOurs,
     /// The alert is over before anything was done.

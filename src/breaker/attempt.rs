@@ -254,7 +254,7 @@ impl Breaker {
             } else if held.is_empty() && !scheduled {
                 Next::refused(Refusal::NotOurs)
             } else {
-                Next::refused(Refusal::HandsOff)
+                Next::refused(Refusal::HandsOff { status: Some(seen.status) })
             });
         }
         if dry {
@@ -319,7 +319,7 @@ impl Breaker {
         Ok(changed_since.then(|| {
             let outcome = match record.act.kind {
                 Kind::Trip => Outcome::already(seen.status),
-                Kind::Restore => Outcome::Refused { why: Refusal::HandsOff },
+                Kind::Restore => Outcome::Refused { why: Refusal::HandsOff { status: Some(seen.status) } },
             };
             Next::End(Finished {
                 after: Some((seen.status, seen.status_time)),
@@ -471,7 +471,7 @@ fn end_of_hold(record: &ActRecord, outcome: &Outcome) -> Option<(Hold, Step, &'s
         }
         Outcome::Done => Some((Hold::Restored, Step::Restored, "enabled in time")),
         Outcome::AlreadySo { .. } => Some((Hold::HandsOff, Step::HandsOff, "somebody enabled it")),
-        Outcome::Refused { why: Refusal::HandsOff } => {
+        Outcome::Refused { why: Refusal::HandsOff { .. } } => {
             Some((Hold::HandsOff, Step::HandsOff, "somebody changed it"))
         }
         Outcome::Refused { why: Refusal::UnknownChannel } => {

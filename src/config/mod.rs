@@ -111,7 +111,7 @@ pub struct Admin {
 }
 
 /// How the log is followed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct TailConfig {
     /// Pause between polls.
     pub poll_interval: Duration,
@@ -119,6 +119,11 @@ pub struct TailConfig {
     pub late_window: Duration,
     /// How far back the first start reads.
     pub history: Duration,
+    /// Zone of days, weeks and months, which the first start reads whole.
+    pub timezone: TimeZone,
+    /// A catch-up commits after so many rows: until then they are kept in memory, some 35 bytes each. A commit writes
+    /// nearly every label set, so fewer of them are worth that memory. Not for operators; tests read fewer.
+    pub commit_rows: u64,
 }
 
 /// How limits are followed.
@@ -177,6 +182,8 @@ const USUAL_LIMITS_FILE: &str = "limits.yml";
 
 /// Shortest and longest pause between polls.
 const POLL_INTERVALS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(300));
+/// Rows of a catch-up from commit to commit.
+pub const COMMIT_ROWS: u64 = 200_000;
 /// Longest wait for late rows; what is waited for is kept in memory.
 const LATE_WINDOWS: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(6 * 3600));
 /// Shortest and longest history.
@@ -210,6 +217,8 @@ impl Config {
             poll_interval: reader.duration("POLL_INTERVAL", &settings.poll_interval, POLL_INTERVALS),
             late_window: reader.duration("LATE_WINDOW", &settings.late_window, LATE_WINDOWS),
             history: reader.duration("HISTORY", &settings.history, HISTORIES),
+            timezone: timezone.clone(),
+            commit_rows: COMMIT_ROWS,
         };
         let rules = reader.rules();
         let bodies = reader.bodies();

@@ -313,7 +313,8 @@ fn secret(
     value: Option<&str>,
     file: Option<&str>,
 ) -> Result<Option<String>, Problem> {
-    let present = |text: &&str| !text.is_empty();
+    // Nobody guards a door with blanks on purpose.
+    let present = |text: &&str| !text.trim().is_empty();
     match (value.filter(present), file.filter(present)) {
         (None, None) => Ok(None),
         (Some(value), None) => Ok(Some(value.to_owned())),
@@ -334,5 +335,5 @@ fn read_secret(path: &Path) -> Result<String, String> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
+    if text.trim().is_empty() { Err("is empty".to_owned()) } else { Ok(text.to_owned()) }
 }

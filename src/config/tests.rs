@@ -196,7 +196,7 @@ fn fault_5_a_breaker_that_acts_does_not_start_without_a_password() {
         })
     };
     for mode in [None, Some("enforce")] {
-        for password in [None, Some("")] {
+        for password in [None, Some(""), Some("  ")] {
             let problems = acting(mode, password);
             assert!(
                 problems[0].starts_with("ACCESS_PASSWORD: is required because the breaker"),

@@ -129,7 +129,8 @@ fn google_key(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     (end - at >= SHORTEST_GOOGLE).then_some((at, end))
 }
 
-/// The value of `"name":"value"`, whose quotes may be escaped, if the name is a credential's.
+/// The value of `"name":"value"`, whose quotes may be escaped, if the name is a credential's. Of a list, which
+/// headers have, it is the first one.
 fn quoted_field(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let name_end = run(&bytes[..bytes.len().min(at + 2 + LONGEST_NAME)], at + 1, is_word);
     let name = std::str::from_utf8(&bytes[at + 1..name_end]).ok()?;
@@ -137,10 +138,30 @@ fn quoted_field(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
         return None;
     }
     let colon = run(bytes, quote(bytes, name_end)?, is_space);
-    let value = (bytes.get(colon) == Some(&b':')).then(|| run(bytes, colon + 1, is_space))?;
+    let before = |byte| is_space(byte) || byte == b'[';
+    let value = (bytes.get(colon) == Some(&b':')).then(|| run(bytes, colon + 1, before))?;
     let from = quote(bytes, value)?;
-    let end = run(bytes, from, |byte| byte != b'"' && byte != b'\\');
+    let end = end_of_value(bytes, from, from - value - 1);
     (end > from).then_some((from, end))
+}
+
+/// Where the value ends that began behind a quote with so many backslashes. Quotes inside it have more, and no line
+/// break ends it: a private key has many.
+fn end_of_value(bytes: &[u8], from: usize, escapes: usize) -> usize {
+    let mut at = from;
+    loop {
+        let end = run(bytes, at, |byte| byte != b'"' && byte != b'\\');
+        let behind = run(bytes, end, |byte| byte == b'\\');
+        let found = behind - end;
+        // Escaping doubles backslashes and gives a quote one more: those of the value itself come in even numbers.
+        let ends = found < escapes || found % (2 * (escapes + 1)) == escapes;
+        at = match bytes.get(behind) {
+            None => return behind,
+            Some(b'"') if ends => return behind - escapes.min(found),
+            Some(b'"') => behind + 1,
+            Some(_) => behind,
+        };
+    }
 }
 
 /// Behind the quote that stands here, however often it is escaped.
@@ -201,6 +222,12 @@ mod tests {
         assert_eq!(text(r#"{"api_key": "abcdefgh1", "model": "m"#), r#"{"api_key": "abc***", "model": "m"#);
         assert_eq!(text(r#"{\"Authorization\":\"abcdefgh1\"}"#), r#"{\"Authorization\":\"abc***\"}"#);
         assert_eq!(text(r#"{\\\"x-api-key\\\":\\\"abc\\\"}"#), r#"{\\\"x-api-key\\\":\\\"***\\\"}"#);
+        let key = r#"{"private_key": "-----BEGIN\nMII\"E\\", "model": "m"#;
+        assert_eq!(text(key), r#"{"private_key": "---***", "model": "m"#);
+        let inside = r#"{\"password\":\"abcdefgh\\\"i\\nj\",\"n\":1}"#;
+        assert_eq!(text(inside), r#"{\"password\":\"abc***\",\"n\":1}"#);
+        assert_eq!(text(r#"{"X-Api-Key":["abcdefgh1"],"n":["#), r#"{"X-Api-Key":["abc***"],"n":["#);
+        assert_eq!(text(r#"{"token":"abcdefgh1\"#), r#"{"token":"abc***"#);
         assert_eq!(text(r#""key":"#), r#""key":"#);
         assert_eq!(text(r#""keys":"abcdefgh1""#), r#""keys":"abcdefgh1""#);
     }

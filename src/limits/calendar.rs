@@ -48,6 +48,16 @@ impl Period {
         }
     }
 
+    /// Its length in seconds where no clocks are changed; of a month that of the longest.
+    pub const fn seconds(self) -> i64 {
+        let days = match self {
+            Self::Day => 1,
+            Self::Week => 7,
+            Self::Month => 31,
+        };
+        days * 86_400
+    }
+
     /// The one of `zone` that the instant `at`, in Unix seconds, is in.
     ///
     /// It begins with the first instant whose local date is in it, so it has the hours that the clock on the wall

@@ -9,6 +9,7 @@ mod glob;
 mod length;
 mod rate;
 mod ring;
+mod short;
 pub mod standings;
 mod turn;
 mod users;
@@ -25,6 +26,7 @@ pub use crate::history::{Entry, Measure};
 pub use calendar::Period;
 pub use glob::Glob;
 pub use length::Length;
+pub use short::{SHORT, short_of};
 pub use standings::{Standing, Standings};
 pub use users::Users;
 

@@ -168,6 +168,7 @@ phrases! {
     RestoreDone: "Enabled {channel} again, and new-api confirms it.", "已重新启用{channel}，已向 new-api 核实。";
     RestoreWouldDo: "Dry run: would have enabled {channel} again. It was not touched (BREAKER_MODE=dry_run).", "演练：本应重新启用{channel}，但未做任何改动（BREAKER_MODE=dry_run）。";
     RestoreAlready: "Nothing to do: {channel} had been enabled before.", "无需操作：{channel}此前已启用。";
+    RestoreByPerson: "Nothing to do: {channel} is enabled now. A person enabled it.", "无需操作：{channel}当前已启用，由人工启用。";
     RestoreRefused: "NOT enabled again: {channel}. {why}", "未重新启用{channel}。{why}";
     RestoreFailed: "NOT enabled again: {channel}. {why}", "重新启用失败：{channel}。{why}";
     RestoreUnverified: "UNCERTAIN: new-api accepted the request to enable {channel} again, but {channel} still reads as {status}. Check it in new-api.", "未确认：new-api 已接受启用{channel}的请求，但回读状态仍为“{status}”。请在 new-api 中检查。";
@@ -198,6 +199,7 @@ phrases! {
     WhyLastMore: "No other enabled channel serves model {model} for group {group} (the same holds for {others} more group/model pairs), so all such requests would fail.", "分组 {group} 的模型 {model}（另有 {others} 组同样情况）没有其他已启用的渠道，禁用后相关请求将全部失败。";
     AdviseLast: "Add a channel, or let the last one be disabled with BREAKER_ALLOW_LAST=true.", "可新增渠道，或设置 BREAKER_ALLOW_LAST=true 允许禁用最后一个渠道。";
     WhyTooMany: "BREAKER_MAX_PER_HOUR is reached: {count} channels were disabled within an hour. Something larger is wrong; look at all channels.", "已达 BREAKER_MAX_PER_HOUR 上限：一小时内已禁用 {count} 个渠道。可能存在更大的问题，请检查所有渠道。";
+    WhyHandsOffNow: "A person changed the channel after the monitor did, and that counts. It is now {status}.", "监控操作之后有人改动过该渠道，以人工操作为准。渠道当前{status}。";
     WhyHandsOff: "A person changed the channel after the monitor did, and that counts.", "监控操作之后有人改动过该渠道，以人工操作为准。";
     WhyNotOurs: "The monitor did not disable it, so it does not enable it.", "该渠道并非由监控禁用，监控不会启用它。";
     WhyOver: "The alert was over before anything was done.", "操作之前告警已结束。";
@@ -231,6 +233,7 @@ phrases! {
     TitleRestoreDone: "Enabled again: {channel}", "已重新启用{channel}";
     TitleRestoreWouldDo: "Dry run: would enable {channel} again", "演练：本应启用{channel}";
     TitleRestoreAlready: "Already on: {channel}", "{channel}此前已启用";
+    TitleRestoreByPerson: "Enabled by a person: {channel}", "{channel}已由人工启用";
     TitleRestoreRefused: "Not enabled again: {channel}", "未重新启用{channel}";
     TitleRestoreFailed: "Not enabled again: {channel}", "启用失败：{channel}";
     TitleRestoreUnverified: "UNCERTAIN whether enabled again: {channel}", "未确认是否已启用{channel}";

@@ -19,7 +19,7 @@ use crate::config::MeterConfig;
 use crate::history::Filter;
 use crate::lifecycle::Hangup;
 use crate::limits::file::{Known, LastGood, LimitsFile, parse};
-use crate::limits::{Entry, Limit, Standings};
+use crate::limits::{Entry, Limit, SHORT, Standings, short_of};
 use crate::record::ChannelId;
 use crate::state::{Facts, LimitsStatus, State};
 use crate::store::{HistoryReader, Store, StoreError};
@@ -27,13 +27,10 @@ use file::Look;
 pub use file::read;
 
 /// Time passes in steps of this length, and so often the file is looked at.
-const STEP: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(250);
 
 /// Pause before windows that could not be filled are filled again, in seconds.
 const RETRY_SECONDS: i64 = 10;
-
-/// A window that begins so much earlier than what was kept of the log is told, in seconds.
-const MISSING_SECONDS: i64 = 2 * 3600;
 
 /// Follows limits.
 #[derive(Debug)]
@@ -255,12 +252,12 @@ impl Meter {
     /// Tells whose windows begin before what was kept, once as long as they are the same.
     fn tell_short(&mut self, now: i64) {
         let known_from = self.state.tail().known_from;
-        let short = reach_too_far(&self.limits, &self.config, now, known_from);
+        let short = short_of(&self.limits, &self.config.timezone, now, known_from);
         if !short.is_empty() && short != self.told_short {
             tracing::warn!(
                 limits = short.join(", "),
                 read_from = %Timestamp::from_second(known_from).unwrap_or_default(),
-                "windows begin before what was read of the log, so they hold less than was used"
+                "{SHORT}"
             );
         }
         self.told_short = short;
@@ -271,13 +268,6 @@ impl Meter {
 fn knows(facts: &Facts, model: &str) -> bool {
     facts.directory.models.contains(model)
         || facts.usage.as_ref().is_some_and(|usage| usage.knows_model(model))
-}
-
-/// Names of the limits whose windows begin well before `known_from`, since when every row was kept.
-fn reach_too_far(limits: &[Limit], config: &MeterConfig, now: i64, known_from: i64) -> Vec<String> {
-    let missing =
-        |limit: &&Limit| limit.since(&config.timezone, now).saturating_add(MISSING_SECONDS) < known_from;
-    limits.iter().filter(missing).map(|limit| limit.name.clone()).collect()
 }
 
 /// Windows that hold what the history does, and the last commit whose rows are in them. `knows` tells real models from names

@@ -137,20 +137,3 @@ fn a_channel_that_comes_after_the_file_is_known_then() {
     desk.again();
     assert_eq!(desk.look(), (names(&["b"]), true));
 }
-
-#[test]
-fn a_window_that_begins_before_what_was_kept_is_told() {
-    let text = "limits:\n  - {name: short, measure: requests, max: 5, window: 1h}\n  \
-                - {name: long, measure: requests, max: 5, window: 30d}\n  \
-                - {name: month, measure: requests, max: 5, window: month}\n";
-    let mut desk = Desk::new();
-    desk.write(text);
-    assert_eq!(desk.look(), (names(&["short", "long", "month"]), false));
-    let Meter { limits, config, clock, .. } = &desk.meter;
-    // The month began on the first, 14 days and 8 hours ago.
-    let told = |ago: i64| reach_too_far(limits, config, clock.unix(), clock.unix() - ago);
-    assert_eq!(told(10 * 86_400), ["long", "month"]);
-    assert_eq!(told(20 * 86_400), ["long"]);
-    // An hour is no matter.
-    assert!(told(30 * 86_400 - 3600).is_empty());
-}

@@ -292,7 +292,21 @@ impl Database {
                     let names = file.columns(sql).await?;
                     return Ok(names.into_iter().map(|name| (name, Kind::Bytes)).collect());
                 }
-                Pool::MySql(pool) => describe(pool, sql, self.engine).await,
+                Pool::MySql(pool) => match describe(pool, sql, self.engine).await {
+                    // Whoever was granted some columns may not ask for all of them.
+                    Err(error) if is_about_rights(&error) => {
+                        // Seldom wanted, so it takes no room in every read.
+                        let names = Box::pin(self.granted_columns(table)).await?;
+                        if names.is_empty() {
+                            Err(error)
+                        } else {
+                            let (names, table) = (names.join(", "), self.quote(table));
+                            let sql = format!("SELECT {names} FROM {table} WHERE 1 = 0");
+                            describe(pool, sql, self.engine).await
+                        }
+                    }
+                    result => result,
+                },
                 Pool::Postgres(pool) => describe(pool, sql, self.engine).await,
             };
             match result {
@@ -304,6 +318,16 @@ impl Database {
             .await
             .unwrap_or_else(|_| Err(ReadError::new(Reason::Timeout, "no answer in time")))?;
         Ok(Columns::new(self.engine, kinds))
+    }
+
+    /// The columns of `table` that the user may read, quoted; the others are as good as absent. MySQL only:
+    /// PostgreSQL describes a statement to everybody.
+    async fn granted_columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
+        let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() \
+                   AND table_name = ? AND FIND_IN_SET('select', privileges) > 0";
+        let query = Query { sql: sql.to_owned(), params: vec![table.into()], ints: 0, texts: 1 };
+        let rows = self.read(query).await?;
+        Ok(rows.iter().map(|row| self.quote(&row.text(0))).collect())
     }
 
     /// The kind of a failure. When a PostgreSQL server is full or starting, the pool tries again until its time is
@@ -437,6 +461,13 @@ fn numbered(sql: &str) -> String {
     text
 }
 
+/// Whether MySQL lets the user in, but not at all of a table.
+fn is_about_rights(error: &sqlx::Error) -> bool {
+    let Some(database) = error.as_database_error() else { return false };
+    let error = database.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>();
+    error.is_some_and(|error| matches!(error.number(), 1142 | 1143))
+}
+
 /// Finds the kind of a server's failure by its documented codes.
 fn classify(error: &sqlx::Error) -> ReadError {
     let reason = match error {
@@ -449,7 +480,7 @@ fn classify(error: &sqlx::Error) -> ReadError {
                 (Some(1146), _) | (None, "42P01") => Reason::MissingTable,
                 (Some(1054), _) | (None, "42703") => Reason::MissingColumn,
                 (Some(1040 | 1203 | 1226), _) | (None, "53300") => Reason::TooManyConnections,
-                (Some(1044 | 1045 | 1142 | 1143), _) | (None, "28000" | "28P01" | "42501") => {
+                (Some(1044 | 1045 | 1142 | 1143 | 3159), _) | (None, "28000" | "28P01" | "42501") => {
                     Reason::AccessDenied
                 }
                 (Some(1053 | 1927), _) | (None, "57P01" | "57P02" | "57P03") => Reason::Unreachable,

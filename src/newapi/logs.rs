@@ -138,6 +138,20 @@ impl LogReader {
         &self.columns
     }
 
+    /// Which columns of [`LogRecord::fingerprint`] there are, a bit for each.
+    pub fn columns_of_fingerprint(&self) -> u8 {
+        let names = [
+            "channel_id",
+            "token_id",
+            "quota",
+            "prompt_tokens",
+            "completion_tokens",
+            "model_name",
+            "request_id",
+        ];
+        names.iter().fold(0, |bits, name| (bits << 1) | u8::from(self.columns.has(name)))
+    }
+
     /// The database it reads.
     pub fn database(&self) -> &Database {
         &self.database

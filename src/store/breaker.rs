@@ -531,7 +531,7 @@ mod tests {
             (refused(Refusal::UnknownChannel), true),
             (Outcome::WouldDo, true),
             (refused(Refusal::TooOld { seconds: 9 }), false),
-            (refused(Refusal::HandsOff), false),
+            (refused(Refusal::HandsOff { status: Some(1) }), false),
             (Outcome::already(2), false),
             (Outcome::Done, false),
         ];

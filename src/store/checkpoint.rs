@@ -21,6 +21,9 @@ pub struct Position {
     pub last_id: i64,
     /// Fingerprint of the row with `last_id`: if it is no longer there, the table was changed under us.
     pub anchor: Option<u64>,
+    /// Which columns there were for that fingerprint, a bit for each.
+    #[serde(default)]
+    pub columns: Option<u8>,
     /// The beginning of the history, unix seconds: older rows of the first catch-up are not counted.
     pub history_from: i64,
     /// Rows from before this instant, unix seconds, may have been dropped from the history since.

@@ -14,10 +14,8 @@ use crate::store::StoreError;
 /// Rows that wait for each of the threads that parse and count them, in one batch or several.
 const QUEUED_ROWS: u32 = 2_000;
 
-/// A catch-up commits about this often, and after so many rows, because until then they are kept in memory, some
-/// 35 bytes each. A commit writes nearly every label set, so fewer of them are worth that memory.
+/// A catch-up commits about this often, and after [`commit_rows`](crate::config::TailConfig::commit_rows).
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
-const COMMIT_ROWS: u64 = 200_000;
 
 /// What was counted after a pause is shown with every round. As long as nothing is shown, a round is only as long as it
 /// takes new-api to change what a dollar is; each begins with other threads, and these with memory of their own.
@@ -80,6 +78,7 @@ impl Tailer {
         let (give_back, spares) = mpsc::channel::<Spare>(queue);
         let (store, labels, clock) =
             (self.store.clone(), self.rules.extra_labels.clone(), self.clock.clone());
+        let commit_rows = self.config.commit_rows;
         let patience = if self.position.caught_up { SHOWN_ROUND } else { HIDDEN_ROUND };
         let last_id = work.position.last_id;
         let parsing = spawn_blocking(move || {
@@ -96,7 +95,7 @@ impl Tailer {
                 work = work.count(&batch);
                 // If there are enough, this one goes.
                 let _ = give_back.try_send(batch.into_spare());
-                if work.rows - committed >= COMMIT_ROWS || at.elapsed() >= COMMIT_EVERY {
+                if work.rows - committed >= commit_rows || at.elapsed() >= COMMIT_EVERY {
                     work.commit(&store, &labels)?;
                     (committed, at) = (work.rows, Instant::now());
                 }

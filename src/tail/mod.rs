@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::TailConfig;
 use crate::history::{BlockBuilder, Recent};
+use crate::limits::Period;
 use crate::newapi::logs::{Spare, is_one_api};
 use crate::newapi::{Database, LogReader, ReadError, Reason};
 use crate::state::State;
@@ -305,7 +306,7 @@ impl Tailer {
     }
 
     async fn round(&mut self, reader: &LogReader, work: Work) -> Result<Progress, TailError> {
-        let mut work = work;
+        let mut work = reread::know_by_id(reader, work).await?;
         let mut batch = reader.from_id(self.position.last_id, reader.batch_rows(), Spare::default()).await?;
         if !work.holds_anchor(&batch) {
             work = self.reread(reader, work).await?;
@@ -351,9 +352,18 @@ impl Tailer {
         Ok(reader)
     }
 
+    /// When a history that is read now begins: `HISTORY` ago, or with the day, week or month of now if that is longer
+    /// only because clocks were put back in it.
+    fn reads_from(&self, now: i64) -> i64 {
+        let history = seconds(self.config.history);
+        let whole = Period::ALL.into_iter().filter(|period| period.seconds() <= history);
+        let starts = whole.map(|period| period.span(&self.config.timezone, now).start);
+        starts.fold(now.saturating_sub(history), i64::min).max(1)
+    }
+
     /// Finds where the history begins.
     async fn begin(&mut self, reader: &LogReader) -> Result<(), TailError> {
-        let from = self.clock.unix().saturating_sub(seconds(self.config.history)).max(1);
+        let from = self.reads_from(self.clock.unix());
         let first = reader.first_id_since(from).await?;
         let last = reader.last_id().await?.unwrap_or(0);
         self.position.history_from = from;

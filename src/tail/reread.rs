@@ -8,11 +8,27 @@
 use super::seen::MIN_ROWS;
 use super::work::Work;
 use super::{TailError, Tailer};
-use crate::newapi::LogReader;
+use crate::newapi::{LogReader, ReadError};
 use crate::store::Rereading;
 
 /// Rows that are read again and are this much older than the newest row ever counted were counted before.
 const OLDER_SECONDS: i64 = 3600;
+
+/// With a column less or more every row has another fingerprint, so the last known row is then known by its id.
+pub(super) async fn know_by_id(reader: &LogReader, mut work: Work) -> Result<Work, ReadError> {
+    let columns = reader.columns_of_fingerprint();
+    let before = work.position.columns.replace(columns);
+    if work.position.anchor.is_some() && before.is_some_and(|before| before != columns) {
+        let last_id = work.position.last_id;
+        let rows = reader.with_ids(&[last_id]).await?;
+        let print = rows.records().next().map(|row| row.fingerprint());
+        if let Some(print) = print {
+            work.position.anchor = Some(print);
+            work.seen.insert(last_id, print);
+        }
+    }
+    Ok(work)
+}
 
 impl Tailer {
     /// Finds where to go on.

@@ -64,7 +64,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Its record of acts is pure and used by others.
     ("breaker", &["clock", "config", "history", "limits", "message", "newapi", "state", "store"]),
     ("refresh", &["newapi", "record", "state", "store"]),
-    ("tail", &["clock", "config", "history", "newapi", "record", "state", "store", "usage"]),
+    (
+        "tail",
+        &["clock", "config", "history", "limits::Period", "newapi", "record", "state", "store", "usage"],
+    ),
     (
         "meter",
         &["clock", "config", "history::Filter", "lifecycle::Hangup", "limits", "record", "state", "store"],

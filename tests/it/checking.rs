@@ -6,7 +6,7 @@ use crate::ledger::traffic;
 use crate::process::{Ended, run_with, small};
 use crate::schema::Version;
 use crate::servers::{Database, Engine, free_port};
-use crate::support::{Folder, Process, flags};
+use crate::support::{Folder, Process, eventually, flags};
 
 const VERSION: Version = Version::V1_0_0Rc24;
 
@@ -79,6 +79,36 @@ async fn check_names_what_is_wrong_and_fails() {
     let wrong = Flags { max_series: Some("many".to_owned()), ..flags };
     let ended = run_with(&wrong, &["check"]).await;
     assert_eq!(ended.code, 2, "{}", ended.printed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_and_the_monitor_name_in_the_same_words_whose_windows_begin_before_what_was_read() {
+    let (_database, folder, flags) = small().await;
+    let first = Process::spawn(&Flags { history: Some("2h".to_owned()), ..flags.clone() });
+    first.page().wait_ready().await;
+    first.kill();
+    // HISTORY is longer now, but what is older is not read afterwards.
+    let limits = folder.path().join("limits.yml");
+    let text = "limits:\n  - {name: brief, measure: requests, max: 5, window: 1h}\n  \
+                - {name: long, measure: requests, max: 5, window: 7d}\n";
+    std::fs::write(&limits, text).expect("limits");
+    let flags = Flags { limits_file: Some(limits.display().to_string()), ..flags };
+    let words = "windows begin before what was read of the log, so they hold less than was used";
+
+    let checked = run_with(&flags, &["check"]).await;
+    assert_eq!(checked.code, 0, "{}", checked.printed);
+    let line = format!("warn  limits: long: {words}; it was read from ");
+    assert!(checked.printed.contains(&line), "{}", checked.printed);
+    let monitor = Process::spawn(&flags);
+    eventually("the monitor says so too", async || monitor.printed().contains(words)).await;
+    let said = monitor.printed();
+    let line = said.lines().find(|line| line.contains(words)).expect("the line");
+    assert!(line.contains("long") && !line.contains("brief"), "{line}");
+
+    // With what was read, all windows are whole.
+    std::fs::write(&limits, text.replace("7d", "1h")).expect("limits");
+    let checked = run_with(&flags, &["check"]).await;
+    assert!(!checked.printed.contains(words), "{}", checked.printed);
 }
 
 /// Code 1, and exactly one finding, about `what`.

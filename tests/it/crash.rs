@@ -16,6 +16,9 @@ use crate::ledger::{agrees, mixed, traffic};
 use crate::schema::{LogRow, Version};
 use crate::servers::{Database, Engine, Session};
 use crate::support::{Folder, Page, Process, Samples, eventually, flags, free_address};
+use crate::tally::{self, Labels, Tally};
+
+const LATE_ROWS: &str = "token_monitor_late_rows_total";
 
 /// Rows that are there before the first start, to be doubled.
 const FIRST_ROWS: u64 = 30_000;
@@ -40,6 +43,7 @@ async fn eight_kills_on_postgres_lose_nothing_and_count_nothing_twice() {
 /// Kills the program again and again while rows pour in, then compares.
 async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
     let database = Arc::new(Database::create(engine, Version::V1_0_0Rc24).await);
+    install(&database).await;
     database.insert_logs(&traffic(0, FIRST_ROWS)).await;
     for _ in 0..doublings {
         database.exec(DOUBLE).await;
@@ -73,10 +77,64 @@ async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
     assert!(written > 1_000, "only {written} rows came while the program was killed");
 
     let process = Process::spawn_at(address, &flags);
-    process.page().wait_ready().await;
-    agrees(&process.page(), &database).await;
+    let page = process.page();
+    page.wait_ready().await;
+    agrees(&page, &database).await;
+    let mut wanted = by_groups(&database).await;
+    // How many came late depends on when the program was dead.
+    let late = page.samples().await.get(LATE_ROWS).expect("always there");
+    wanted.add(LATE_ROWS, &vec![], late);
+    tally::agrees(&page, "each series after the kills", &wanted).await;
     scraper.stop().await;
     process.kill();
+}
+
+/// A channel that offers the models of [`traffic`], so that they are known before a row of theirs has succeeded.
+async fn install(database: &Database) {
+    let key = database.engine.identifier("key");
+    let models = "model-0,model-1,model-2,model-3";
+    let insert =
+        format!("INSERT INTO channels (id, {key}, name, models) VALUES (1, '', 'first', '{models}')");
+    database.exec(&insert).await;
+}
+
+/// What a page shows of rows such as [`traffic`] makes, which are too many to be counted one by one.
+async fn by_groups(database: &Database) -> Tally {
+    let groups = "type, channel_id, model_name, is_stream, use_time";
+    let sums = "count(*), sum(prompt_tokens), sum(completion_tokens), sum(quota)";
+    let mut tally = Tally::default();
+    for row in database.rows(&format!("SELECT {groups}, {sums} FROM logs GROUP BY {groups}")).await {
+        let text = |at: usize| row[at].clone().expect("a value");
+        let number = |at: usize| text(at).parse::<f64>().expect("a number");
+        let (seconds, rows, quota) = (number(4), number(5), number(8));
+        let channel = text(1);
+        let name = if channel == "1" { "first" } else { "" };
+        let labels: Labels<'_> =
+            vec![("channel_id", channel), ("channel_name", name.to_owned()), ("model", text(2))];
+        let with = |more: &[(&'static str, &str)]| -> Labels<'static> {
+            let more = more.iter().map(|(label, value)| (*label, (*value).to_owned()));
+            labels.iter().cloned().chain(more).collect()
+        };
+        tally.add("token_monitor_log_rows_total", &vec![("type", text(0))], rows);
+        if text(0) == "5" {
+            let labels = with(&[("status_code", "429"), ("error_type", "openai_error")]);
+            tally.add("newapi_errors_total", &labels, rows);
+            continue;
+        }
+        let stream = if text(3) == "1" { "true" } else { "false" };
+        tally.add("newapi_requests_total", &with(&[("outcome", "success"), ("stream", stream)]), rows);
+        for (family, amount) in [
+            ("newapi_input_tokens_total", number(6)),
+            ("newapi_output_tokens_total", number(7)),
+            ("newapi_quota_consumed_total", quota),
+            ("newapi_cost_usd_total", quota / 500_000.0),
+            ("newapi_slow_requests_total", if seconds > 5.0 { rows } else { 0.0 }),
+        ] {
+            tally.add(family, &labels, amount);
+        }
+        tally.observe_times(true, &with(&[("retried", "false")]), seconds, rows);
+    }
+    tally
 }
 
 /// Starts the program, and kills it soon after `condition` holds; it must still be reading the history then.

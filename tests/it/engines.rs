@@ -236,6 +236,27 @@ async fn channels_and_abilities_are_shown_as_they_are() {
     }
 }
 
+#[tokio::test]
+async fn of_too_many_groups_and_models_those_without_a_channel_are_shown_first_and_the_rest_is_summed() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    for number in 0..20 {
+        // The last one, by any order but that of need.
+        let enabled = u8::from(number != 19);
+        let insert = format!("('default', 'model-{number:02}', 1, {enabled})");
+        let columns = "`group`, model, channel_id, enabled";
+        database.exec(&format!("INSERT INTO abilities ({columns}) VALUES {insert}")).await;
+    }
+    let flags = Flags { max_series: Some("5".into()), ..flags(&database.url, &folder.path()) };
+    let monitor = Monitor::ready(&flags).await;
+    let samples = monitor.page().samples().await;
+    let (name, other) = ("newapi_model_enabled_channels", "group=\"_other\",model=\"_other\"");
+    assert_eq!(samples.count(name), 6);
+    assert_eq!(samples.get(&format!("{name}{{group=\"default\",model=\"model-19\"}}")), Some(0.0));
+    assert_eq!(samples.get(&format!("{name}{{{other}}}")), Some(15.0));
+    assert_eq!(samples.sum(name, &[]), 19.0);
+    monitor.stop().await;
+}
+
 fn check_channels(samples: &Samples) {
     assert_eq!(samples.count("newapi_channel_info"), CHANNELS.len());
     for channel in &CHANNELS {

@@ -22,15 +22,15 @@ const RELOADED_AT: &str = "token_monitor_config_last_reload_success_timestamp_se
 const DAY: i64 = 86_400;
 
 /// A database, a file of limits, and what to start a monitor with.
-struct Story {
-    database: Database,
+pub struct Story {
+    pub database: Database,
     _folder: Folder,
     file: PathBuf,
-    flags: Flags,
+    pub flags: Flags,
 }
 
 impl Story {
-    async fn begin(engine: Engine, limits: &str) -> Self {
+    pub async fn begin(engine: Engine, limits: &str) -> Self {
         let (database, folder) = (Database::create(engine, VERSION).await, Folder::new());
         let file = folder.path().join("limits.yml");
         let flags = Flags {
@@ -43,12 +43,13 @@ impl Story {
         story
     }
 
-    fn write(&self, limits: &str) {
+    /// Writes the file of limits.
+    pub fn write(&self, limits: &str) {
         std::fs::write(&self.file, limits).expect("writing the limits");
     }
 
     /// Waits until the gauge of each key is what SQL sums to, and no other key is shown.
-    async fn agrees(&self, page: &Page, limit: &str, key: &str, sum: &str, since: i64) {
+    pub async fn agrees(&self, page: &Page, limit: &str, key: &str, sum: &str, since: i64) {
         let grouped = if key.is_empty() { String::new() } else { format!("GROUP BY {key}") };
         let key = if key.is_empty() { "''" } else { key };
         let sql = format!("SELECT {key}, {sum} FROM logs WHERE created_at >= {since} {grouped}");
@@ -85,9 +86,9 @@ impl Story {
                 && shown
                     .iter()
                     .zip(&wanted)
-                    .all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-6 * b.1.max(1.0))
+                    .all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < 1e-9 * b.1.max(1.0))
         };
-        for _ in 0..200 {
+        for _ in 0..600 {
             if close(&shown().await) {
                 return;
             }
@@ -248,6 +249,47 @@ async fn a_window_turns_with_the_time_and_not_with_rows() {
     assert!(used(&samples, "all-tokens") > 0.0, "seven days are not over");
     clock.set(Timestamp::from_second(now() + 8 * DAY).expect("next week"));
     page.wait_samples("seven days are over", |samples| used(samples, "all-tokens") == 0.0).await;
+    monitor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_of_745_hours_is_whole_up_to_its_last_second() {
+    let limits = "limits:\n  - {name: month, measure: quota, max: 1000, window: month}\n";
+    let story = Story::begin(Engine::Sqlite, limits).await;
+    let flags = Flags { timezone: Some("Europe/Berlin".to_owned()), ..story.flags.clone() };
+    let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+    let row = |text: &str, quota| LogRow { created_at: at(text).as_second(), quota, ..LogRow::default() };
+    // October began at 22:00 and ends at 23:00: the clocks were put back in it.
+    let (october, november) =
+        (at("2026-09-30T22:00:00Z").as_second(), at("2026-10-31T23:00:00Z").as_second());
+    assert_eq!((november - october) / 3600, 745);
+    let rows =
+        [row("2026-09-30T21:59:59Z", 1), row("2026-09-30T22:00:00Z", 10), row("2026-10-31T21:30:00Z", 100)];
+    story.database.insert_logs(&rows).await;
+    // The 31 days of HISTORY just reach its beginning.
+    let clock = Clock::fixed(at("2026-10-31T22:00:00Z"));
+    let month = async |page: &Page, since| story.agrees(page, "month", "", "SUM(quota)", since).await;
+    let monitor = Monitor::start_at(&flags, clock.clone()).await;
+    monitor.page().wait_ready().await;
+    month(&monitor.page(), october).await;
+    // They no longer do, but what was read is kept a little longer, over a restart as well.
+    let last = "2026-10-31T22:59:59Z";
+    clock.set(at(last));
+    story.database.insert_log(&row(last, 1000)).await;
+    month(&monitor.page(), october).await;
+    monitor.stop().await;
+    let monitor = Monitor::start_at(&flags, clock.clone()).await;
+    monitor.page().wait_ready().await;
+    month(&monitor.page(), october).await;
+    // A first start at that time reads more than HISTORY.
+    let folder = Folder::new();
+    let new = Some(format!("sqlite://{}", folder.path().join("monitor.db").display()));
+    let first = Monitor::start_at(&Flags { monitor_database_url: new, ..flags }, clock.clone()).await;
+    first.page().wait_ready().await;
+    month(&first.page(), october).await;
+    first.stop().await;
+    clock.set(at("2026-10-31T23:00:00Z"));
+    month(&monitor.page(), november).await;
     monitor.stop().await;
 }
 

@@ -369,12 +369,14 @@ fn of_acts() -> Vec<(&'static str, Notice, Known)> {
     };
     let unreachable =
         Outcome::Failed { why: Failure::Unreachable { detail: "connection refused".to_owned() } };
+    let hands_off = |status| restore(Outcome::Refused { why: Refusal::HandsOff { status: Some(status) } });
     let busy = |requests, at_least, seconds| Notice::StillBusy { act: 7, requests, at_least, seconds };
     vec![
         ("act_pending", Notice::Act { act: 7 }, known(Outcome::Pending)),
         ("act_restored", Notice::Act { act: 8 }, restore(Outcome::Done)),
         ("act_restore_failed", Notice::Act { act: 8 }, restore(unreachable)),
-        ("act_hands_off", Notice::Act { act: 8 }, restore(Outcome::Refused { why: Refusal::HandsOff })),
+        ("act_hands_off", Notice::Act { act: 8 }, hands_off(2)),
+        ("act_hands_off_enabled", Notice::Act { act: 8 }, hands_off(1)),
         ("act_unverified", Notice::Act { act: 7 }, by_a_person(Outcome::Unverified { status: Some(1) })),
         ("act_unread", Notice::Act { act: 7 }, by_a_person(Outcome::Unverified { status: None })),
         ("act_dry_run", Notice::Act { act: 7 }, known(Outcome::WouldDo)),

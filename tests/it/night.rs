@@ -105,7 +105,7 @@ fn alert(labels: &Value, annotations: &Value) -> Value {
 }
 
 /// A call of Alertmanager with these alerts.
-fn payload(group: &str, alerts: &[Value]) -> String {
+pub fn payload(group: &str, alerts: &[Value]) -> String {
     json!({
         "receiver": "critical", "status": "firing", "version": "4", "groupKey": group, "groupLabels": {},
         "externalURL": "http://am:9093", "commonLabels": {}, "truncatedAlerts": 0, "alerts": alerts,
@@ -113,7 +113,8 @@ fn payload(group: &str, alerts: &[Value]) -> String {
     .to_string()
 }
 
-fn named(name: &str) -> Value {
+/// A critical alert of this name that fires since now.
+pub fn named(name: &str) -> Value {
     alert(&json!({"alertname": name, "severity": "critical"}), &json!({"description": "it burns"}))
 }
 

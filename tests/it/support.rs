@@ -47,8 +47,11 @@ impl Monitor {
 
     /// The same with a clock of the test's own.
     pub async fn start_at(flags: &Flags, clock: Clock) -> Self {
-        let settings = Settings::from_flags(flags).expect("readable settings");
-        let config = Config::resolve(&settings).expect("a sound configuration");
+        Self::start_with(resolved(flags), clock).await
+    }
+
+    /// The same with what no variable says.
+    pub async fn start_with(config: Config, clock: Clock) -> Self {
         let app = build(config, clock).await;
         let (address, stop) = (app.address(), CancellationToken::new());
         let running = tokio::spawn(app.run(stop.clone()));
@@ -77,6 +80,12 @@ impl Monitor {
         self.stop.cancel();
         self.running.await.expect("no panic").expect("no failed loop");
     }
+}
+
+/// What these flags say.
+pub fn resolved(flags: &Flags) -> Config {
+    let settings = Settings::from_flags(flags).expect("readable settings");
+    Config::resolve(&settings).expect("a sound configuration")
 }
 
 /// The real binary, ended with the value.
@@ -365,7 +374,7 @@ pub fn provide_cryptography() {
 
 /// Builds it. One that was stopped just before in this process, which does not end with it, may hold monitor.db for as long as a
 /// read on another thread takes on a busy machine.
-async fn build(config: Config, clock: Clock) -> App {
+pub async fn build(config: Config, clock: Clock) -> App {
     let began = Instant::now();
     loop {
         match App::build(config.clone(), clock.clone()).await {

@@ -69,6 +69,11 @@ impl Tally {
 
     /// Adds to a histogram of durations (`true`) or of times to the first token.
     pub fn observe(&mut self, duration: bool, labels: &Labels<'_>, seconds: f64) {
+        self.observe_times(duration, labels, seconds, 1.0);
+    }
+
+    /// The same for so many equal rows.
+    pub fn observe_times(&mut self, duration: bool, labels: &Labels<'_>, seconds: f64, rows: f64) {
         let (name, bounds, last) = if duration {
             ("newapi_request_duration_seconds", DURATION, None)
         } else {
@@ -78,11 +83,11 @@ impl Tally {
             if seconds <= bound {
                 let mut labels = labels.clone();
                 labels.push(("le", bound.to_string()));
-                self.add(&format!("{name}_bucket"), &labels, 1.0);
+                self.add(&format!("{name}_bucket"), &labels, rows);
             }
         }
-        self.add(&format!("{name}_sum"), labels, seconds);
-        self.add(&format!("{name}_count"), labels, 1.0);
+        self.add(&format!("{name}_sum"), labels, seconds * rows);
+        self.add(&format!("{name}_count"), labels, rows);
     }
 
     /// Adds all of `other`.

@@ -281,7 +281,7 @@ impl<'n> Values<'_, 'n, '_> {
             }
         };
         let seconds = match &window {
-            Window::Calendar(period) => [1, 7, 31][*period as usize] * 86_400,
+            Window::Calendar(period) => period.seconds(),
             Window::Rolling(length) => length.seconds(),
         };
         let history = self.reading.known.history.as_secs();

@@ -69,6 +69,9 @@ impl<'a> Teller<'a> {
             Outcome::AlreadySo { status: 3, .. } => (Phrase::TripAlreadyByGateway, "", None, None),
             Outcome::AlreadySo { .. } => (Phrase::TripAlreadyByHand, "", None, None),
             Outcome::Refused { why: Refusal::Over } if trip => (Phrase::TripOver, "", None, None),
+            Outcome::Refused { why: Refusal::HandsOff { status: Some(1) } } if !trip => {
+                (Phrase::RestoreByPerson, "", None, None)
+            }
             Outcome::Refused { why } => {
                 let phrase = either(Phrase::TripRefused, Phrase::RestoreRefused);
                 (phrase, "why", Some(self.refusal(why)), a_person_may(why).then_some(by_hand))
@@ -157,7 +160,10 @@ impl<'a> Teller<'a> {
             Refusal::TooMany { per_hour } => {
                 say(Phrase::WhyTooMany, &[("count", Text::ours(grouped(*per_hour)))])
             }
-            Refusal::HandsOff => self.phrase(Phrase::WhyHandsOff),
+            Refusal::HandsOff { status: Some(status) } => {
+                say(Phrase::WhyHandsOffNow, &[("status", self.status(*status))])
+            }
+            Refusal::HandsOff { status: None } => self.phrase(Phrase::WhyHandsOff),
             Refusal::NotOurs => self.phrase(Phrase::WhyNotOurs),
             Refusal::Over => self.phrase(Phrase::WhyOver),
         }
@@ -221,7 +227,7 @@ pub(super) fn disables(act: &Act) -> bool {
 fn a_person_may(why: &Refusal) -> bool {
     !matches!(
         why,
-        Refusal::HandsOff
+        Refusal::HandsOff { .. }
             | Refusal::NotOurs
             | Refusal::Over
             | Refusal::UnknownChannel
@@ -239,6 +245,9 @@ fn title(act: &Act) -> Phrase {
         Outcome::WouldDo => either(Phrase::TitleTripWouldDo, Phrase::TitleRestoreWouldDo),
         Outcome::AlreadySo { .. } => either(Phrase::TitleTripAlready, Phrase::TitleRestoreAlready),
         Outcome::Refused { why: Refusal::Over } if act.kind == Kind::Trip => Phrase::TitleTripOver,
+        Outcome::Refused { why: Refusal::HandsOff { status: Some(1) } } if act.kind == Kind::Restore => {
+            Phrase::TitleRestoreByPerson
+        }
         Outcome::Refused { .. } => either(Phrase::TitleTripRefused, Phrase::TitleRestoreRefused),
         Outcome::Failed { .. } => either(Phrase::TitleTripFailed, Phrase::TitleRestoreFailed),
         Outcome::Unverified { .. } => either(Phrase::TitleTripUnverified, Phrase::TitleRestoreUnverified),
@@ -252,7 +261,7 @@ fn tone(act: &Act) -> Tone {
         (
             Outcome::Pending
             | Outcome::AlreadySo { .. }
-            | Outcome::Refused { why: Refusal::Over | Refusal::HandsOff | Refusal::NotOurs },
+            | Outcome::Refused { why: Refusal::Over | Refusal::HandsOff { .. } | Refusal::NotOurs },
             ..,
         )
         | (Outcome::Done, Kind::Trip, Origin::Operator) => Tone::Info,

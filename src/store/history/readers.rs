@@ -245,6 +245,17 @@ impl HistoryReader {
         })
     }
 
+    /// From when on every row was kept, unix seconds; None before the first commit.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn known_from(&self) -> Result<Option<i64>, StoreError> {
+        self.ask(|stored| {
+            let position = checkpoint::position(stored.0)?;
+            Ok(position.map(|position| position.history_from.max(position.kept_from)))
+        })
+    }
+
     /// The latest date of a row, unix seconds; None if there is no row.
     ///
     /// # Errors

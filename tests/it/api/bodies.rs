@@ -12,22 +12,23 @@ use crate::servers::{Database, Engine};
 use crate::support::{Folder, Monitor, flags, now};
 
 /// The most of a body that is shown.
-const MOST: usize = 1 << 20;
+pub const MOST: usize = 1 << 20;
 
-fn gzip(text: &str) -> Vec<u8> {
+/// Text as some forks pack it.
+pub fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).expect("into memory");
     encoder.finish().expect("into memory")
 }
 
 /// Bytes as a literal of the engine's SQL.
-fn binary(engine: Engine, bytes: &[u8]) -> String {
+pub fn binary(engine: Engine, bytes: &[u8]) -> String {
     let hex = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
     if engine == Engine::Postgres { format!("'\\x{hex}'::bytea") } else { format!("X'{hex}'") }
 }
 
 /// Types for a long text and for long bytes.
-fn types(engine: Engine) -> (&'static str, &'static str) {
+pub fn types(engine: Engine) -> (&'static str, &'static str) {
     match engine {
         Engine::Sqlite => ("text", "blob"),
         Engine::MySql => ("longtext", "longblob"),

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use token_monitor::demo;
 
+use super::details::check_details;
 use super::oracle::{
     Row, assert_fields, change, channel_names, grouped, measures, moment, quota_per_unit, rows, totals,
 };
@@ -31,13 +32,16 @@ static ROWS: LazyLock<Vec<LogRow>> = LazyLock::new(|| {
 });
 
 /// An installation with all rows, and what plain SQL says of it.
-struct World {
+pub struct World {
     what: String,
-    api: Api,
-    database: Database,
-    rows: Vec<Row>,
-    names: BTreeMap<i64, String>,
-    per_unit: f64,
+    pub api: Api,
+    pub database: Database,
+    /// All of the log, by id.
+    pub rows: Vec<Row>,
+    /// Names of channels.
+    pub names: BTreeMap<i64, String>,
+    /// Quota that is worth a dollar.
+    pub per_unit: f64,
 }
 
 impl World {
@@ -50,7 +54,8 @@ impl World {
         self.database.version.has_column("request_id")
     }
 
-    fn what(&self, part: &str) -> String {
+    /// The installation and a part of it, in words.
+    pub fn what(&self, part: &str) -> String {
         format!("{}, {part}", self.what)
     }
 }
@@ -291,7 +296,8 @@ async fn check_slow_requests(world: &World) {
     assert_eq!(world.api.get("slow-requests").await["items"].as_array().map(Vec::len), Some(20));
 }
 
-fn check_row(what: &str, world: &World, item: &Value, row: &Row) {
+/// A row as lists and details show it.
+pub fn check_row(what: &str, world: &World, item: &Value, row: &Row) {
     let Value::Object(wanted) = row.shown(&world.names, world.per_unit) else { panic!("an object") };
     // A deleted channel has the name that its rows recorded, if any did.
     let mut wanted = wanted;
@@ -326,45 +332,6 @@ async fn check_logs(world: &World) {
         }
     }
     assert_eq!(world.api.get("logs").await["items"].as_array().map(Vec::len), Some(50));
-}
-
-/// Some rows of every outcome.
-fn some_rows(world: &World) -> Vec<&Row> {
-    let mut by_outcome: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in world.rows.iter().rev() {
-        let rows = by_outcome.entry(row.outcome()).or_default();
-        if rows.len() < 6 {
-            rows.push(row);
-        }
-    }
-    by_outcome.into_values().flatten().collect()
-}
-
-async fn check_details(world: &World) {
-    for row in some_rows(world) {
-        let what = world.what("detail");
-        let detail = world.api.get(&format!("logs/{}", row.id)).await;
-        check_row(&what, world, &detail, row);
-        let what = format!("{what} of row {}", row.id);
-        assert_eq!(detail["content"], row.content, "{what}");
-        if row.other.is_object() {
-            assert_eq!(detail["other"], row.other, "{what}");
-        }
-        let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("{what}: {detail}"));
-        let tokens = &detail["tokens"];
-        assert_eq!(tokens["input"], detail["input_tokens"], "{what}");
-        assert_eq!(tokens["output"], detail["output_tokens"], "{what}");
-        assert_eq!(number(&tokens["total"]), number(&tokens["input"]) + number(&tokens["output"]), "{what}");
-        assert_eq!(detail["cost"]["quota"], row.quota, "{what}");
-        assert_eq!(detail["timing"]["duration_seconds"], detail["duration_seconds"], "{what}");
-        assert_eq!(detail["request"]["model"], row.model, "{what}: {}", detail["request"]);
-        for side in ["request", "response"] {
-            let text = detail[format!("{side}_text")].as_str().expect("a text");
-            let again: Value = serde_json::from_str(text).expect("JSON in it");
-            assert_eq!(again, detail[side], "{what}: the text of the {side}");
-        }
-        assert_eq!(detail["bodies"]["available"], false, "{what}");
-    }
 }
 
 async fn check_requests(world: &World) {

@@ -4,6 +4,7 @@ mod alerting;
 mod bad_input;
 mod boards;
 mod bodies;
+mod details;
 mod equal;
 mod foreign_host;
 mod golden;

@@ -48,7 +48,7 @@ async fn fault_33_a_person_who_enables_a_channel_has_it_and_one_who_disables_it_
             assert_eq!(story.gateway.status(5), 2);
             let tries = story.store.restores_of(act).expect("tries");
             assert_eq!(tries.len(), 1);
-            assert_eq!(refused(&tries[0]), Refusal::HandsOff);
+            assert_eq!(refused(&tries[0]), Refusal::HandsOff { status: Some(2) });
         }
         story.end().await;
     }

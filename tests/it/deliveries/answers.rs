@@ -1,5 +1,6 @@
 //! What each service answers, and what becomes of the message.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
@@ -7,10 +8,13 @@ use serde_json::json;
 use token_monitor::clock::Clock;
 use token_monitor::message::Change;
 use token_monitor::message::Target::{Feishu, Telegram, Wecom};
+use token_monitor::metrics::{Format, Metrics};
 use token_monitor::store::DeliveryState::{Dead, Pending, Sent};
+use token_monitor::usage::Rules;
 
 use super::{World, told};
 use crate::fakes::{self, Fake, Script, bots};
+use crate::night::Chats;
 use crate::support::eventually;
 
 /// Answers with the code of a refusal, of Feishu.
@@ -45,31 +49,82 @@ async fn a_message_reaches_all_three() {
     running.stop().await;
 }
 
+/// What Feishu refuses messages for: its code and words, our word for it, and what the others are told of it.
+const REFUSALS: [(i64, &str, &str, [&str; 2]); 4] = [
+    (
+        19024,
+        "Key Words Not Found",
+        "keyword",
+        ["(they lack the bot's keyword)", "Set FEISHU_KEYWORD to one of the bot's keywords"],
+    ),
+    (
+        19021,
+        "sign match fail",
+        "signature",
+        ["(the signature is missing or wrong)", "Set FEISHU_SECRET to the key"],
+    ),
+    (
+        19022,
+        "Ip Not Allowed",
+        "ip_not_allowed",
+        ["(the monitor's address is not in the bot's whitelist)", "to the bot's IP whitelist"],
+    ),
+    (
+        19001,
+        "access token invalid",
+        "unauthorized",
+        ["(the bot is not known there, or its address is wrong)", "to FEISHU_WEBHOOK"],
+    ),
+];
+
+/// Whether the page that Prometheus gets has this line.
+async fn shows(world: &World, line: &str) -> bool {
+    let rules = Rules { max_series: 10, slow_over_seconds: 5.0, extra_labels: Vec::new() };
+    let metrics = Metrics::new(world.state.clone(), world.clock.clone(), rules, Duration::from_secs(60));
+    let scraper = (IpAddr::from([127, 0, 0, 1]), "test");
+    let page = metrics.scrape(Format::Text, scraper).await.expect("a page").concat();
+    String::from_utf8_lossy(&page).lines().any(|shown| shown == line)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_14_feishu_refuses_for_good() {
-    for (code, words, reason) in [
-        (19024, "Key Words Not Found", "keyword"),
-        (19021, "sign match fail", "signature"),
-        (19022, "Ip Not Allowed", "ip_not_allowed"),
-        (19001, "access token invalid", "unauthorized"),
-    ] {
-        let (feishu, wecom) =
-            (Fake::start(fakes::Feishu::default()).await, Fake::start(fakes::Wecom::default()).await);
-        feishu.script([refusal(code, words), refusal(code, words)]);
+    for (code, words, reason, told) in REFUSALS {
+        let chats = Chats::start().await;
+        // With HTTP status 200, as ever.
+        chats.feishu.script((0..3).map(|_| refusal(code, words)));
         let world = World::new();
-        let running = world.run(bots(&[feishu.variables(), wecom.variables()].concat()));
-        world.tell("g", &["A"], &[Feishu]);
-        world.tell("h", &["B"], &[Feishu]);
+        let running = world.run(bots(&chats.variables()));
+        let dead = |count| {
+            let labels = format!("target=\"feishu\",result=\"dead\",reason=\"{reason}\"");
+            format!("token_monitor_deliveries_total{{{labels}}} {count}")
+        };
+        eventually("the reason is there before the first", async || shows(&world, &dead(0)).await).await;
+        world.tell("g", &["Burning"], &[Feishu]);
+        world.tell("h", &["Slow"], &[Feishu]);
         world.wait_states(Feishu, &[Dead, Dead]).await;
-        let dead = &world.deliveries(Feishu)[0];
-        assert_eq!((dead.code, dead.reason.as_str(), dead.attempts), (Some(code), reason, 1));
-        assert!(dead.error.starts_with(words) && dead.error.len() > words.len() + 20, "{}", dead.error);
-        // The others are told, once.
-        world.wait_states(Wecom, &[Sent]).await;
-        let alarm = &wecom.messages()[0];
-        assert!(alarm.contains(reason) || alarm.to_lowercase().contains("feishu"), "{alarm}");
-        eventually("counted", async || world.counted(Feishu, "dead", reason) == 2).await;
+        for delivery in world.deliveries(Feishu) {
+            assert_eq!((delivery.code, delivery.reason.as_str(), delivery.attempts), (Some(code), reason, 1));
+            let error = &delivery.error;
+            assert!(error.starts_with(words) && error.len() > words.len() + 20, "{error}");
+        }
+        eventually("both are counted by their reason", async || shows(&world, &dead(2)).await).await;
+        // Each of the others is told who refuses, why, in whose words, what helps, and what to do then.
+        for target in [Telegram, Wecom] {
+            world.wait_states(target, &[Sent]).await;
+        }
+        for alarm in [chats.telegram.messages(), chats.wecom.messages()].concat() {
+            let always = ["🔴", "Messages to Feishu are refused", words, "deliveries retry --dead"];
+            for wanted in always.into_iter().chain(told) {
+                assert!(alarm.contains(wanted), "{wanted}: {alarm}");
+            }
+        }
+        // One more is no news to them, and the bot that refuses is not written to of its own refusals.
+        world.tell("i", &["Dear"], &[Feishu]);
+        world.wait_states(Feishu, &[Dead, Dead, Dead]).await;
+        eventually("all are counted", async || shows(&world, &dead(3)).await).await;
         running.stop().await;
+        assert_eq!((chats.feishu.seen().len(), chats.feishu.messages().len()), (3, 0), "{reason}");
+        assert_eq!((world.deliveries(Telegram).len(), world.deliveries(Wecom).len()), (1, 1), "{reason}");
     }
 }
 

@@ -4,6 +4,7 @@
 //! them. A test that stops or overloads a server starts a private one ([`MySql`], [`Postgres`]), and so does one that
 //! needs [`Prometheus`] or an [`Alertmanager`]. A [`Proxy`] in front of a server makes its network fail.
 
+mod certificates;
 mod database;
 mod monitoring;
 mod process;
@@ -11,6 +12,7 @@ mod proxy;
 mod selftest;
 mod sql;
 
+pub use certificates::Certificates;
 pub use database::{Database, Engine, Session};
 pub use monitoring::{Alertmanager, Prometheus};
 pub use process::free_port;

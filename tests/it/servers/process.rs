@@ -203,10 +203,15 @@ pub(super) fn make_data(folder: &Path, user: Option<User>) -> PathBuf {
     let data = folder.join("data");
     fs::create_dir(&data).expect("making the data folder");
     fs::set_permissions(&data, Permissions::from_mode(0o700)).expect("closing the data folder");
-    if let Some(user) = user {
-        std::os::unix::fs::chown(&data, Some(user.uid), Some(user.gid)).expect("giving the data folder away");
-    }
+    give(&data, user);
     data
+}
+
+/// Makes a file or folder the user's, if the server runs as another one than we.
+pub(super) fn give(path: &Path, user: Option<User>) {
+    if let Some(user) = user {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("giving it away");
+    }
 }
 
 fn log_file(folder: &Path) -> File {

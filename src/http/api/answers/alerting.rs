@@ -283,7 +283,7 @@ fn refusal(why: &Refusal) -> (&'static str, String) {
         Refusal::TooMany { per_hour } => {
             ("too_many", format!("BREAKER_MAX_PER_HOUR, which is {per_hour}, is reached"))
         }
-        Refusal::HandsOff => ("hands_off", "a person changed the channel since".to_owned()),
+        Refusal::HandsOff { .. } => ("hands_off", "a person changed the channel since".to_owned()),
         Refusal::NotOurs => ("not_ours", "the breaker did not disable it".to_owned()),
         Refusal::Over => ("over", "the alert was over before anything was done".to_owned()),
     }
