@@ -86,7 +86,8 @@ pub fn measure(table: &Table, folder: &Path) -> anyhow::Result<Vec<Row>> {
             measured: format!("{:+.0} ms", polls.slowest(&commits, before)),
             reference: format!("{:+.0} ms without", calm.slowest(&commits, before)),
             ratio: "–".to_owned(),
-            target: "≤ +100 ms".to_owned(),
+            // A scrape waits up to 250 ms for the limits to be of the same commit.
+            target: "≤ +350 ms".to_owned(),
         },
     ])
 }

@@ -48,10 +48,6 @@ async fn run() -> anyhow::Result<()> {
             eprintln!("{engine}: the API");
             api::measure(&big, rows, &folder, &mut table)?;
         }
-        if parts.of_engine("limits") {
-            eprintln!("{engine}: limits");
-            table.extend(limits::measure(&big, &folder)?);
-        }
         if parts.of_engine("backfill") {
             eprintln!("{engine}: writing the history");
             table.extend(backfill::measure(&big, &folder)?);
@@ -63,6 +59,11 @@ async fn run() -> anyhow::Result<()> {
             eprintln!("{engine}: polling");
             table.push(Box::pin(polls(&small, &big, &folder)).await?);
             small.remove()?;
+        }
+        // Last, because rows come meanwhile.
+        if parts.of_engine("limits") {
+            eprintln!("{engine}: limits");
+            table.extend(limits::measure(&big, &folder)?);
         }
         big.remove()?;
     }

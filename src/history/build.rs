@@ -7,7 +7,7 @@ use super::decode::place;
 use super::dictionary::{Dictionary, List, MAX_TEXT, clip, hash, mix};
 use super::fact::{Fact, RowOutcome, error_code};
 use super::numbers::{encode, ordered};
-use super::sketch::{Key, sketch};
+use super::sketch::{Key, salt, sketch};
 use crate::record::ChannelId;
 
 /// new-api's own default: stands in where an installation says a dollar is nothing.
@@ -153,7 +153,7 @@ impl BlockBuilder {
             ..std::mem::replace(&mut self.header, empty_header())
         };
         let mut columns: [Vec<u8>; Column::ALL.len()] = Default::default();
-        columns[Column::Sketch.number()] = sketch(&self.keys());
+        columns[Column::Sketch.number()] = sketch(&self.keys(), salt(header.min_id));
         for (bytes, numbers) in columns.iter_mut().zip(&mut self.numbers) {
             *bytes = encode(numbers);
             numbers.clear();

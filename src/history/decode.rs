@@ -6,7 +6,8 @@ use super::block::{AMOUNT_BITS, Column, Columns, Header, NUMBER_COLUMNS};
 use super::dictionary::{Texts, take};
 use super::fact::{Fact, Found, Identity, RowOutcome, error_type};
 use super::numbers::{decode, decode_front, decode_some, signed};
-use super::{Damaged, Source, sketch};
+use super::sketch::Sketch;
+use super::{Damaged, Source};
 use crate::record::{ChannelId, ErrorType};
 
 /// A kind of row.
@@ -54,7 +55,7 @@ pub(super) struct Decoded {
     pub(super) usernames: Texts,
     pub(super) groups: Texts,
     pub(super) token_names: Texts,
-    pub(super) sketch: Vec<u8>,
+    pub(super) sketch: Sketch,
 }
 
 impl Decoded {
@@ -138,8 +139,7 @@ impl Decoded {
                     .collect();
             }
             Column::Sketch => {
-                self.sketch.clear();
-                self.sketch.extend_from_slice(sketch::read(bytes)?);
+                self.sketch.read(bytes)?;
                 *bytes = &[];
             }
             _ => {

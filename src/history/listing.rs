@@ -1,6 +1,6 @@
 //! Single rows: the slowest, the newest, the last errors.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::Source;
@@ -17,47 +17,79 @@ pub type SlowKey = (u32, i64, i64);
 /// Whole rows, and what they are made of.
 const WHOLE: (Columns, fn(&Decoded, usize) -> Found) = (Columns::ROWS, Decoded::found);
 
+/// If a block has no more rows of a selection than these, they are read when they are found: to come back for them
+/// would read most of the block again.
+const FEW: usize = 16;
+
 /// The best rows so far, at most `limit` of them.
-struct Best<K> {
+struct Best<K, T> {
     limit: usize,
-    rows: BinaryHeap<Reverse<(K, Place)>>,
+    rows: BinaryHeap<Reverse<Candidate<K, T>>>,
 }
 
 /// Block and row.
 type Place = (i64, u16);
 
-impl<K: Ord + Copy> Best<K> {
+/// A row that may be one of the best, and what was read of it, if anything was.
+struct Candidate<K, T> {
+    key: K,
+    place: Place,
+    row: Option<T>,
+}
+
+impl<K: Ord, T> Ord for Candidate<K, T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (&self.key, self.place).cmp(&(&other.key, other.place))
+    }
+}
+
+impl<K: Ord, T> PartialOrd for Candidate<K, T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K: Ord, T> PartialEq for Candidate<K, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl<K: Ord, T> Eq for Candidate<K, T> {}
+
+impl<K: Ord + Copy, T> Best<K, T> {
     fn new(limit: usize) -> Self {
         Self { limit, rows: BinaryHeap::new() }
     }
 
     /// What a row must exceed to be among the best; None if any will do.
     fn floor(&self) -> Option<K> {
-        let worst = self.rows.peek().map(|Reverse((key, _))| *key);
+        let worst = self.rows.peek().map(|Reverse(worst)| worst.key);
         worst.filter(|_| self.rows.len() >= self.limit)
     }
 
-    fn offer(&mut self, key: K, place: Place) {
+    fn offer(&mut self, key: K, place: Place, row: impl FnOnce() -> Option<T>) {
         if self.floor().is_none_or(|floor| key > floor) {
-            self.rows.push(Reverse((key, place)));
+            self.rows.push(Reverse(Candidate { key, place, row: row() }));
             if self.rows.len() > self.limit {
                 self.rows.pop();
             }
         }
     }
 
-    /// Reads the rows, best first: of each block these rows only, and of them what `columns` hold.
-    fn read<S: Source, T>(
+    /// The rows, best first. What was not read of them is read now: of each block these rows only, and of them what
+    /// `columns` hold.
+    fn read<S: Source>(
         self,
         scan: &mut Scan<'_>,
         source: &mut S,
         headers: &[Header],
-        (columns, row): (Columns, impl Fn(&Decoded, usize) -> T),
+        (columns, read): (Columns, impl Fn(&Decoded, usize) -> T),
     ) -> Result<Vec<T>, S::Error> {
-        let places: Vec<Place> =
-            self.rows.into_sorted_vec().into_iter().map(|Reverse((_, place))| place).collect();
+        let rows: Vec<Candidate<K, T>> =
+            self.rows.into_sorted_vec().into_iter().map(|Reverse(row)| row).collect();
         let mut blocks: BTreeMap<i64, Vec<u16>> = BTreeMap::new();
-        for (block, row) in &places {
+        for Candidate { place: (block, row), .. } in rows.iter().filter(|row| row.row.is_none()) {
             blocks.entry(*block).or_default().push(*row);
         }
         let mut found = BTreeMap::new();
@@ -66,10 +98,10 @@ impl<K: Ord + Copy> Best<K> {
             scan.block.open_some(header, rows.clone())?;
             scan.load(source, columns)?;
             found.extend(
-                rows.iter().enumerate().map(|(at, place)| ((header.block, *place), row(&scan.block, at))),
+                rows.iter().enumerate().map(|(at, place)| ((header.block, *place), read(&scan.block, at))),
             );
         }
-        Ok(places.iter().filter_map(|place| found.remove(place)).collect())
+        Ok(rows.into_iter().filter_map(|row| row.row.or_else(|| found.remove(&row.place))).collect())
     }
 }
 
@@ -81,7 +113,8 @@ pub fn slowest<S: Source>(
     limit: usize,
 ) -> Result<Vec<Found>, S::Error> {
     let mut scan = Scan::of_outcomes(selection, RowOutcome::answered);
-    let mut best: Best<SlowKey> = Best::new(limit);
+    let (columns, read) = WHOLE;
+    let mut best: Best<SlowKey, Found> = Best::new(limit);
     let mut headers = source.headers()?;
     headers.retain(|header| scan.may_have(header));
     headers.sort_unstable_by_key(|header| Reverse((header.longest_answer_ms, header.newest, header.block)));
@@ -99,7 +132,9 @@ pub fn slowest<S: Source>(
         if !scan.select(source, header)? {
             continue;
         }
-        scan.load(source, Columns::of(&[Column::Duration, Column::Id, Column::CreatedAt]))?;
+        let few = scan.rows.len() <= FEW;
+        let keys = Columns::of(&[Column::Duration, Column::Id, Column::CreatedAt]);
+        scan.load(source, if few { columns.and(keys) } else { keys })?;
         for row in &scan.rows {
             let at = usize::from(*row);
             #[expect(
@@ -109,7 +144,7 @@ pub fn slowest<S: Source>(
             let duration = scan.block.numbers(Column::Duration)[at] as u32;
             let key = (duration, scan.block.created_at(at), scan.block.id(at));
             if after.is_none_or(|after| key < after) {
-                best.offer(key, (header.block, *row));
+                best.offer(key, (header.block, *row), || few.then(|| read(&scan.block, at)));
             }
         }
     }
@@ -141,10 +176,10 @@ fn newest_as<S: Source, T>(
     selection: &Selection,
     before: Option<i64>,
     limit: usize,
-    form: (Columns, impl Fn(&Decoded, usize) -> T),
+    (columns, read): (Columns, impl Fn(&Decoded, usize) -> T),
 ) -> Result<Vec<T>, S::Error> {
     let mut scan = Scan::new(selection);
-    let mut best: Best<i64> = Best::new(limit);
+    let mut best = Best::new(limit);
     let mut headers = source.headers()?;
     headers.retain(|header| before.is_none_or(|before| header.min_id < before) && scan.may_have(header));
     // Rows that came late stand in later blocks, so the ids of blocks overlap.
@@ -156,15 +191,18 @@ fn newest_as<S: Source, T>(
         if !scan.select(source, header)? {
             continue;
         }
-        scan.load(source, Columns::of(&[Column::Id]))?;
+        let few = scan.rows.len() <= FEW;
+        let keys = Columns::of(&[Column::Id]);
+        scan.load(source, if few { columns.and(keys) } else { keys })?;
         for row in &scan.rows {
-            let id = scan.block.id(usize::from(*row));
+            let at = usize::from(*row);
+            let id = scan.block.id(at);
             if before.is_none_or(|before| id < before) {
-                best.offer(id, (header.block, *row));
+                best.offer(id, (header.block, *row), || few.then(|| read(&scan.block, at)));
             }
         }
     }
-    best.read(&mut scan, source, &headers, form)
+    best.read(&mut scan, source, &headers, (columns, read))
 }
 
 /// The newest failed attempt of a channel or model.

@@ -5,7 +5,7 @@ use super::block::{Column, Columns, Header};
 use super::decode::{Decoded, Route, place};
 use super::dictionary::Texts;
 use super::fact::{RowOutcome, Selection};
-use super::sketch::{self, Key};
+use super::sketch::Key;
 use crate::record::ChannelId;
 
 /// Alternatives in order, or anything.
@@ -168,7 +168,7 @@ impl<'a> Scan<'a> {
         }
         self.block.load(source, Columns::of(&[Column::Sketch]))?;
         let sketch = &self.block.sketch;
-        Ok(self.keys.iter().all(|keys| keys.iter().any(|key| sketch::may_have(sketch, *key))))
+        Ok(self.keys.iter().all(|keys| keys.iter().any(|key| sketch.may_have(*key))))
     }
 
     fn by_route<S: Source>(&mut self, source: &mut S) -> Result<bool, S::Error> {
