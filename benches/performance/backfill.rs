@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The real binary, while a monitor follows the log, beside the engine's own client reading the same rows.
 pub fn measure(table: &Table, folder: &Path) -> anyhow::Result<Vec<Row>> {
     let theirs = table.read_with_client()?.as_secs_f64();
-    let (file, store) = (folder.join("history.om"), folder.join("history-monitor.db"));
+    let (file, store) = (folder.join("history.om"), folder.join(format!("history-{}.db", table.engine)));
     let mut monitor = Process::start(&table.url, &store, "2s")?;
     monitor.wait_ready()?;
     let began = Instant::now();
