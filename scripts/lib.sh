@@ -221,9 +221,10 @@ prepare_mariadb() {
 start_mariadb() {
   local port
   port=$(free_port "${MARIADB_PORT:-}")
-  # The tests need no durability; no socket, for its path could be too long.
+  # The tests need no durability; no socket, for its path could be too long. A temporary folder of its own: a server that
+  # starts takes temporary tables in /tmp for its own of before, and removes them.
   (cd "$RUN/mariadb" && as_user mysql "$(command -v mariadbd)" --no-defaults --datadir="$RUN/mariadb/data" \
-    --bind-address=127.0.0.1 --port="$port" --socket= --skip-name-resolve --character-set-server=utf8mb4 \
+    --tmpdir="$RUN/mariadb/data" --bind-address=127.0.0.1 --port="$port" --socket= --skip-name-resolve --character-set-server=utf8mb4 \
     --max-connections=500 --innodb-flush-log-at-trx-commit=0 --innodb-buffer-pool-size="${TEST_BUFFER:-128M}" --local-infile=1 \
     --innodb-log-file-size=16M) </dev/null >>"$RUN/mariadb/log" 2>&1 &
   started mariadb $!

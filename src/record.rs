@@ -418,8 +418,12 @@ impl LogRecord<'_> {
         self.other.use_channel.windows(2).filter(move |pair| whole && pair[0] != pair[1]).map(|pair| pair[0])
     }
 
-    /// A number that stays the same for the same row and differs for another one under the same id.
-    /// Only columns that new-api never changes go into it.
+    /// What goes into [`fingerprint`](Self::fingerprint), but for columns that every version has.
+    pub const FINGERPRINTED: [&'static str; 7] =
+        ["channel_id", "token_id", "quota", "prompt_tokens", "completion_tokens", "model_name", "request_id"];
+
+    /// A number that stays the same for the same row and differs for another one under the same id, as long as the log has
+    /// the same columns. Only columns that new-api never changes go into it.
     pub fn fingerprint(&self) -> u64 {
         let numbers = [
             self.id,

@@ -4,8 +4,6 @@ use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -57,19 +55,6 @@ pub struct Table {
     pub url: String,
     name: String,
     path: PathBuf,
-}
-
-/// A writer in the background.
-pub struct Writer {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<()>,
-}
-
-impl Writer {
-    pub fn stop(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
-    }
 }
 
 /// A folder for everything, below the servers'.
@@ -283,23 +268,6 @@ impl Table {
         let connection = Connection::open(&self.path)?;
         writer::insert(&connection, &labelled(0))?;
         Ok(Instant::now())
-    }
-
-    /// Adds rows to a SQLite table, so many a second, until stopped.
-    pub fn keep_writing(&self, per_second: u32) -> Writer {
-        let (path, stop) = (self.path.clone(), Arc::new(AtomicBool::new(false)));
-        let flag = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let connection = Connection::open(path).expect("the table opens");
-            connection.busy_timeout(Duration::from_secs(5)).expect("a timeout");
-            let mut index = 0;
-            while !flag.load(Ordering::Relaxed) {
-                writer::insert(&connection, &labelled(index % 20)).expect("a row");
-                index += 1;
-                std::thread::sleep(Duration::from_secs(1) / per_second);
-            }
-        });
-        Writer { stop, thread }
     }
 
     pub fn remove(self) -> anyhow::Result<()> {

@@ -188,14 +188,14 @@ fn scrapes(folder: &std::path::Path) -> anyhow::Result<Vec<Row>> {
     let page = process.get("/metrics", "application/openmetrics-text")?;
     let series = page.lines().filter(|line| !line.starts_with('#')).count();
     let copying_server = monitor::Copier::start(page.into_bytes())?;
-    let writer = table.keep_writing(50);
+    let gateway = gateway::Gateway::start(&table, 50)?;
     let (mut ours, mut copied) = (Vec::new(), Vec::new());
     for _ in 0..1_000 {
         ours.push(process.time_get("/metrics", "application/openmetrics-text")?.as_secs_f64() * 1000.0);
         copied.push(copying_server.time_get()?.as_secs_f64() * 1000.0);
         std::thread::sleep(Duration::from_millis(3));
     }
-    writer.stop();
+    gateway.stop()?;
     process.stop()?;
     let (p99, copy_p99) = (percentile(&mut ours, 0.99), percentile(&mut copied, 0.99));
     let (p50, copy_p50) = (median(&mut ours), median(&mut copied));
@@ -240,7 +240,7 @@ fn idle(folder: &std::path::Path) -> anyhow::Result<Row> {
     let table = Table::fill_labels(folder, "idle", 100)?;
     let mut process = monitor::Process::start(&table.url, &folder.join("idle-monitor.db"), "2s")?;
     process.wait_ready()?;
-    let writer = table.keep_writing(10);
+    let gateway = gateway::Gateway::start(&table, 10)?;
     std::thread::sleep(Duration::from_secs(5));
     let before = process.cpu_seconds()?;
     for _ in 0..4 {
@@ -248,7 +248,7 @@ fn idle(folder: &std::path::Path) -> anyhow::Result<Row> {
         std::thread::sleep(Duration::from_secs(15));
     }
     let used = (process.cpu_seconds()? - before) / 60.0 * 100.0;
-    writer.stop();
+    gateway.stop()?;
     process.stop()?;
     Ok(Row::plain("processor use at 10 rows/s", format!("{used:.2} % of a core"), "≤ 1 %"))
 }

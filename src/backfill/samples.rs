@@ -12,7 +12,7 @@ use std::sync::{Arc, LazyLock};
 use anyhow::Context as _;
 
 use super::steps::Step;
-use crate::metrics::{label_text, leaf_text, metric_name};
+use crate::metrics::{label_text, leaf_text, metric_name, whole};
 use crate::record::ChannelId;
 use crate::usage::histogram::Histogram;
 use crate::usage::{Family, Key, Leaf, Rules, Series, Touched, Usage, Value};
@@ -231,14 +231,9 @@ impl Lines<'_> {
             self.text.push_str(part);
         }
         self.text.push_str("} ");
-        // Most are whole numbers, which `Display` of a float writes alike and much slower.
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked in the condition"
-        )]
-        if (0.0..9.0e15).contains(&value) && value.fract() == 0.0 {
-            self.text.push_str(itoa::Buffer::new().format(value as u64));
+        if let Some(value) = whole(value) {
+            // Most are, and `Display` of a float would write them alike and much slower.
+            self.text.push_str(itoa::Buffer::new().format(value));
         } else {
             // Writing to a string cannot fail. It is the shortest text that reads back as the same float.
             let _ = write!(self.text, "{value}");

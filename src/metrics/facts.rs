@@ -157,13 +157,16 @@ pub(super) fn counter(family: &mut MetricEncoder, labels: &impl EncodeLabelSet, 
 
 /// A counter without labels.
 pub(super) fn plain_counter(mut metric: MetricEncoder, value: f64) -> Encoded {
-    // Whole numbers look like whole numbers.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the condition")]
-    if (0.0..9.0e15).contains(&value) && value.fract() == 0.0 {
-        metric.encode_counter::<NoLabelSet, u64, f64>(&(value as u64), None)
-    } else {
-        metric.encode_counter::<NoLabelSet, f64, f64>(&value, None)
+    match whole(value) {
+        Some(value) => metric.encode_counter::<NoLabelSet, u64, f64>(&value, None),
+        None => metric.encode_counter::<NoLabelSet, f64, f64>(&value, None),
     }
+}
+
+/// The value of a counter as a whole number, if it is one: whole numbers look like whole numbers.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked in the condition")]
+pub(crate) fn whole(value: f64) -> Option<u64> {
+    ((0.0..9.0e15).contains(&value) && value.fract() == 0.0).then_some(value as u64)
 }
 
 impl Collector {

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::state::{Facts, LimitsStatus, State};
 use crate::usage::Rules;
-pub(crate) use facts::{label_text, leaf_text, metric_name};
+pub(crate) use facts::{label_text, leaf_text, metric_name, whole};
 pub use page::Format;
 
 /// A format that nobody asked for in this many seconds is no longer kept ready.

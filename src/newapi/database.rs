@@ -384,11 +384,13 @@ async fn describe<D>(
     engine: Engine,
 ) -> Result<BTreeMap<String, Kind>, sqlx::Error>
 where
-    D: sqlx::Database,
+    D: sqlx::Database + sqlx::database::HasStatementCache,
     for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
 {
-    use sqlx::{Column, SqlSafeStr, Statement, TypeInfo};
+    use sqlx::{Column, Connection, SqlSafeStr, Statement, TypeInfo};
     let mut lease = Lease::of(pool).await?;
+    // A statement that it prepared before still has the columns of then.
+    lease.connection()?.clear_cached_statements().await?;
     let statement = lease.connection()?.prepare(AssertSqlSafe(sql).into_sql_str()).await?;
     let kind = |column: &D::Column| Kind::of(engine, column.type_info().name());
     let kinds = statement.columns().iter().map(|column| (column.name().to_owned(), kind(column))).collect();

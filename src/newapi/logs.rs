@@ -140,15 +140,7 @@ impl LogReader {
 
     /// Which columns of [`LogRecord::fingerprint`] there are, a bit for each.
     pub fn columns_of_fingerprint(&self) -> u8 {
-        let names = [
-            "channel_id",
-            "token_id",
-            "quota",
-            "prompt_tokens",
-            "completion_tokens",
-            "model_name",
-            "request_id",
-        ];
+        let names = LogRecord::FINGERPRINTED;
         names.iter().fold(0, |bits, name| (bits << 1) | u8::from(self.columns.has(name)))
     }
 

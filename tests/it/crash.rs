@@ -12,9 +12,10 @@ use token_monitor::config::Flags;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::gateway::Gateway;
 use crate::ledger::{agrees, mixed, traffic};
-use crate::schema::{LogRow, Version};
-use crate::servers::{Database, Engine, Session};
+use crate::schema::Version;
+use crate::servers::{Database, Engine};
 use crate::support::{Folder, Page, Process, Samples, eventually, flags, free_address};
 use crate::tally::{self, Labels, Tally};
 
@@ -42,7 +43,7 @@ async fn eight_kills_on_postgres_lose_nothing_and_count_nothing_twice() {
 
 /// Kills the program again and again while rows pour in, then compares.
 async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
-    let database = Arc::new(Database::create(engine, Version::V1_0_0Rc24).await);
+    let database = Database::create(engine, Version::V1_0_0Rc24).await;
     install(&database).await;
     database.insert_logs(&traffic(0, FIRST_ROWS)).await;
     for _ in 0..doublings {
@@ -51,7 +52,7 @@ async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
     let folder = Folder::new();
     let flags = flags(&database.url, &folder.path());
     let address = free_address();
-    let writers = Writers::start(&database).await;
+    let gateway = Gateway::start(&database, |number| traffic(number, 1 + mixed(number) % 30)).await;
 
     // Before anything of the first catch-up is committed, and when a part of it is.
     let store = folder.path().join("monitor.db");
@@ -73,7 +74,7 @@ async fn survives_kills(engine: Engine, kills: u64, doublings: u32) {
         sleep(Duration::from_millis(mixed(kill) % 700)).await;
         process.kill();
     }
-    let written = writers.stop().await;
+    let written = gateway.stop().await;
     assert!(written > 1_000, "only {written} rows came while the program was killed");
 
     let process = Process::spawn_at(address, &flags);
@@ -158,61 +159,6 @@ pub fn committed_id(store: &Path) -> i64 {
     let position: serde_json::Value =
         position.map_or_else(|_| json!({}), |text: String| serde_json::from_str(&text).expect("JSON"));
     position["last_id"].as_i64().unwrap_or(0)
-}
-
-/// Those who write into the table, as gateway nodes do.
-struct Writers {
-    stop: Arc<AtomicBool>,
-    running: Vec<JoinHandle<u64>>,
-}
-
-impl Writers {
-    async fn start(database: &Arc<Database>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut running = vec![tokio::spawn(write(Arc::clone(database), Arc::clone(&stop)))];
-        // SQLite has one writer at a time, so there no row can become visible after a later one.
-        if database.engine != Engine::Sqlite {
-            let session = database.session().await;
-            running.push(tokio::spawn(write_late(session, database.engine, Arc::clone(&stop))));
-        }
-        Self { stop, running }
-    }
-
-    /// Ends them; says how many rows they wrote.
-    async fn stop(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut rows = 0;
-        for writer in self.running {
-            rows += writer.await.expect("a writer without failure");
-        }
-        rows
-    }
-}
-
-/// Writes some rows every few milliseconds.
-async fn write(database: Arc<Database>, stop: Arc<AtomicBool>) -> u64 {
-    let mut next = 1_000_000;
-    while !stop.load(Ordering::Relaxed) {
-        let count = 1 + mixed(next) % 30;
-        database.insert_logs(&traffic(next, count)).await;
-        next += count;
-        sleep(Duration::from_millis(4 + mixed(next) % 20)).await;
-    }
-    next - 1_000_000
-}
-
-/// Writes rows in transactions that stay open for a while: they become visible after rows with higher ids.
-async fn write_late(mut session: Session, engine: Engine, stop: Arc<AtomicBool>) -> u64 {
-    let mut next = 2_000_000;
-    while !stop.load(Ordering::Relaxed) {
-        let count = 1 + mixed(next) % 3;
-        session.exec("BEGIN").await;
-        session.exec(&LogRow::insert(&traffic(next, count), engine, Version::V1_0_0Rc24)).await;
-        sleep(Duration::from_millis(mixed(next) % 200)).await;
-        session.exec("COMMIT").await;
-        next += count;
-    }
-    next - 2_000_000
 }
 
 /// Scrapes all the time, whoever answers, and compares each page with the ones before.

@@ -20,6 +20,7 @@ mod episodes;
 mod exposition;
 mod fakes;
 mod faults;
+mod gateway;
 mod grants;
 mod home;
 mod installation;

@@ -21,7 +21,7 @@ impl MySql {
         let folder = process::new_folder("mariadb-");
         let user = process::unprivileged("mysql");
         let data = process::make_data(folder.path(), user);
-        // Of its own: two servers that are made at the same time disturb each other in /tmp.
+        // Of its own: a server that starts takes temporary tables in /tmp for its own of before, and removes them.
         let temporary = format!("--tmpdir={}", data.display());
         let data = format!("--datadir={}", data.display());
         let install = [
@@ -39,6 +39,7 @@ impl MySql {
         let fixed = [
             "--no-defaults",
             &data,
+            &temporary,
             "--bind-address=127.0.0.1",
             &port_option,
             // No socket: its path could be too long.
