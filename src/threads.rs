@@ -5,9 +5,9 @@
 //! would be spread over the memory of all of them. Hence what needs much is done by a few that last.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Builder;
+use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::oneshot;
 
@@ -23,6 +23,12 @@ pub struct Threads<S> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the thread that should have answered panicked, or is gone")]
 pub struct Gone;
+
+impl From<Gone> for std::io::Error {
+    fn from(gone: Gone) -> Self {
+        Self::other(gone)
+    }
+}
 
 impl<S> Clone for Threads<S> {
     fn clone(&self) -> Self {
@@ -72,6 +78,60 @@ impl<S: Send + 'static> Threads<S> {
     }
 }
 
+/// A thread that does one thing after the other behind whoever hands them in, until the first failure.
+#[derive(Debug)]
+pub struct Behind<J, E> {
+    jobs: Option<SyncSender<J>>,
+    thread: Option<JoinHandle<Result<(), E>>>,
+}
+
+impl<J: Send + 'static, E: From<Gone> + Send + 'static> Behind<J, E> {
+    /// Starts the thread. Whoever hands in more than `waiting` things waits.
+    ///
+    /// # Errors
+    /// If the system refuses it.
+    pub fn start(
+        name: &str,
+        waiting: usize,
+        work: impl FnMut(J) -> Result<(), E> + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel(waiting);
+        let thread =
+            Builder::new().name(name.to_owned()).spawn(move || queue.into_iter().try_for_each(work))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Has this done after all that was handed in before.
+    ///
+    /// # Errors
+    /// That of something that was handed in before, once. After the end, [`Gone`].
+    pub fn hand_in(&mut self, job: J) -> Result<(), E> {
+        match &self.jobs {
+            Some(jobs) if jobs.send(job).is_ok() => Ok(()),
+            _ => self.end().and(Err(Gone.into())),
+        }
+    }
+
+    /// Waits until all is done, and ends the thread. So does letting this go.
+    ///
+    /// # Errors
+    /// The first one, unless it was told.
+    pub fn end(&mut self) -> Result<(), E> {
+        self.jobs = None;
+        self.thread.take().map_or(Ok(()), |thread| thread.join().unwrap_or_else(|_| Err(Gone.into())))
+    }
+}
+
+impl<J, E> Drop for Behind<J, E> {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // An error was told, or nobody wants what was to be done.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// The next job; none once nobody can ask any more.
 fn next<S>(queue: &Mutex<Receiver<Job<S>>>) -> Option<Job<S>> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
@@ -116,5 +176,57 @@ mod tests {
         go.send(()).expect("it waits");
         assert_eq!(first.await.expect("no panic"), Ok(true));
         assert_eq!(threads.ask(|count| *count).await, Ok(0));
+    }
+
+    #[derive(Debug, PartialEq)]
+    enum Failure {
+        Gone,
+        Own(u32),
+    }
+
+    impl From<Gone> for Failure {
+        fn from(_: Gone) -> Self {
+            Self::Gone
+        }
+    }
+
+    #[test]
+    fn what_is_handed_in_is_done_in_its_order_before_the_end() {
+        let (told, heard) = channel();
+        let mut behind = Behind::start("behind", 1, move |job: u32| {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            told.send(job).map_err(|_| Failure::Gone)
+        })
+        .expect("a thread");
+        (0..20).try_for_each(|job| behind.hand_in(job)).expect("all are done");
+        assert_eq!(behind.end(), Ok(()));
+        assert_eq!(heard.iter().collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+        assert_eq!(behind.hand_in(20), Err(Failure::Gone));
+    }
+
+    #[test]
+    fn the_first_failure_is_told_once_and_nothing_is_done_after_it() {
+        let (told, heard) = channel();
+        let fails = move |job: u32| {
+            told.send(job).map_err(|_| Failure::Gone)?;
+            if job == 3 { Err(Failure::Own(job)) } else { Ok(()) }
+        };
+        let mut behind = Behind::start("behind", 1, fails.clone()).expect("a thread");
+        let first = (0..100).find_map(|job| behind.hand_in(job).err());
+        assert_eq!(first, Some(Failure::Own(3)));
+        assert_eq!((behind.hand_in(200), behind.end()), (Err(Failure::Gone), Ok(())));
+        let mut late = Behind::start("behind", 10, fails).expect("a thread");
+        (0..5).for_each(|job| drop(late.hand_in(job)));
+        assert!(matches!(late.end(), Ok(()) | Err(Failure::Own(3))), "told once, by whichever comes first");
+        drop(late);
+        assert_eq!(heard.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_panic_of_it_is_told() {
+        let work = |(): ()| -> Result<(), Failure> { panic!("on purpose") };
+        let mut behind = Behind::start("behind", 1, work).expect("a thread");
+        behind.hand_in(()).expect("it is taken");
+        assert_eq!(behind.end(), Err(Failure::Gone));
     }
 }

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{Error, Result, Write};
 use std::mem;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::sync::mpsc::{Receiver, channel};
+
+use crate::threads::Behind;
 
 /// The file is written in pieces of this size.
 const PIECE: usize = 1024 * 1024;
@@ -15,53 +16,34 @@ const WAITING: usize = 2;
 /// The near end of it. [`flush`](Write::flush) waits until all is written, and ends it; so does letting it go, after
 /// which the file is nobody's.
 #[derive(Debug)]
-pub(super) struct Behind {
+pub(super) struct WrittenBehind {
     piece: Vec<u8>,
-    pieces: Option<SyncSender<Vec<u8>>>,
+    writer: Behind<Vec<u8>, Error>,
     /// Written ones, to be filled again.
     spare: Receiver<Vec<u8>>,
-    writer: Option<JoinHandle<Result<()>>>,
 }
 
-impl Behind {
+impl WrittenBehind {
     /// Writes to `file` from here on.
     pub(super) fn new(mut file: File) -> Result<Self> {
-        let (pieces, queue) = sync_channel::<Vec<u8>>(WAITING);
         let (give_back, spare) = channel();
-        let writer = Builder::new().name("file".to_owned()).spawn(move || {
-            for mut piece in queue {
-                file.write_all(&piece)?;
-                piece.clear();
-                // If nobody fills it any more, it goes.
-                let _ = give_back.send(piece);
-            }
+        let writer = Behind::start("file", WAITING, move |mut piece: Vec<u8>| {
+            file.write_all(&piece)?;
+            piece.clear();
+            // If nobody fills it any more, it goes.
+            let _ = give_back.send(piece);
             Ok(())
         })?;
-        Ok(Self { piece: Vec::new(), pieces: Some(pieces), spare, writer: Some(writer) })
+        Ok(Self { piece: Vec::new(), writer, spare })
     }
 
     fn hand_on(&mut self) -> Result<()> {
         let piece = mem::replace(&mut self.piece, self.spare.try_recv().unwrap_or_default());
-        match &self.pieces {
-            Some(pieces) if pieces.send(piece).is_ok() => Ok(()),
-            // It ended before its time: it says why.
-            _ => self.end().and_then(|()| Err(Error::other("the file is written to its end already"))),
-        }
-    }
-
-    /// Waits until all that was handed on is written.
-    fn end(&mut self) -> Result<()> {
-        self.pieces = None;
-        match self.writer.take() {
-            Some(writer) => {
-                writer.join().unwrap_or_else(|_| Err(Error::other("the writing thread panicked")))
-            }
-            None => Ok(()),
-        }
+        self.writer.hand_in(piece)
     }
 }
 
-impl Write for Behind {
+impl Write for WrittenBehind {
     fn write(&mut self, bytes: &[u8]) -> Result<usize> {
         self.piece.extend_from_slice(bytes);
         if self.piece.len() >= PIECE {
@@ -72,14 +54,7 @@ impl Write for Behind {
 
     fn flush(&mut self) -> Result<()> {
         self.hand_on()?;
-        self.end()
-    }
-}
-
-impl Drop for Behind {
-    fn drop(&mut self) {
-        // Whoever begins the file again must be alone with it. An error was told, or nobody wants the file.
-        let _ = self.end();
+        self.writer.end()
     }
 }
 
@@ -91,7 +66,7 @@ mod tests {
     fn what_was_written_stands_in_the_file_in_its_order() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file");
-        let mut out = Behind::new(File::create(&path).expect("a file")).expect("a thread");
+        let mut out = WrittenBehind::new(File::create(&path).expect("a file")).expect("a thread");
         let wanted: Vec<u8> = (0..5_000_000_u32).flat_map(u32::to_le_bytes).collect();
         for some in wanted.chunks(300_001) {
             out.write_all(some).expect("it is taken");
@@ -105,7 +80,7 @@ mod tests {
     #[test]
     fn a_file_that_takes_nothing_is_told() {
         let Ok(full) = File::create("/dev/full") else { panic!("there is no /dev/full") };
-        let mut out = Behind::new(full).expect("a thread");
+        let mut out = WrittenBehind::new(full).expect("a thread");
         let result = (0..100).try_for_each(|_| out.write_all(&vec![0; PIECE])).and_then(|()| out.flush());
         assert_eq!(result.map_err(|error| error.kind()), Err(std::io::ErrorKind::StorageFull));
     }

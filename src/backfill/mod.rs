@@ -2,11 +2,12 @@
 //!
 //! The log is read once, in the order of its ids, and counted by the same rules from the same row as the monitor counts it
 //! ([`Usage`]). Whenever the time of the rows passes a [`steps`] boundary, what was counted by then is written
-//! ([`samples`]). So the last sample equals what the live counters show at that moment, and they go on from it.
+//! ([`samples`], [`mod@text`]). So the last sample equals what the live counters show at that moment, and they go on from it.
 
 mod behind;
 mod samples;
 mod steps;
+mod text;
 mod wait;
 
 use std::fs::File;
@@ -17,28 +18,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
-use crate::newapi::logs::{Logs, RawLogs, Spare};
+use crate::newapi::logs::{Batches, Log, Logs, RawLogs, Spare, parse_behind};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
-use crate::usage::{Context, Rules, Usage};
-use behind::Behind;
+use crate::usage::{Context, FETCHED, Rules, Usage};
+use behind::WrittenBehind;
 use samples::{Samples, Target};
 use steps::{Moments, Steps};
 use wait::Patience;
 
-/// Batches that wait to be counted.
-const QUEUED_BATCHES: usize = 2;
+/// Rows that wait for each of the threads that parse and count them, in one batch or several.
+const QUEUED_ROWS: u32 = 2_000;
 
 /// How often a read that failed is tried again, and the first pause.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a label set takes in the file at each step, in bytes: a hundred lines or so.
-const BYTES_PER_STEP: i64 = 18_000;
+const BYTES_PER_STEP: i64 = 21_000;
 
 /// Label sets that are expected if no monitor has counted them yet.
 const USUAL_LABEL_SETS: i64 = 100;
@@ -51,7 +53,9 @@ struct TooLarge {
 }
 
 /// How often it is begun again with fewer samples.
-const MOST_TRIES: u32 = 5;
+const MOST_TRIES: u32 = 8;
+
+const NO_THREAD: &str = "no thread can be started";
 
 /// Progress is told this often.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -182,7 +186,7 @@ impl Plan {
             tries += 1;
             let file =
                 File::create(partial).with_context(|| format!("{} cannot be written", partial.display()))?;
-            let out = Behind::new(file).context("no thread can be started")?;
+            let out = WrittenBehind::new(file).context(NO_THREAD)?;
             let most = i64::try_from(self.max_bytes)? / label_sets.saturating_mul(BYTES_PER_STEP);
             let steps = Steps::new(self.end, self.history_from, most);
             let since = jiff::Timestamp::from_second(steps.since())?.to_string();
@@ -194,7 +198,7 @@ impl Plan {
                 history_from: self.history_from,
                 moments: Moments::default(),
                 steps,
-                samples: Samples::new(out, self.target.clone(), &self.rules),
+                samples: Samples::new(out, self.target.clone(), &self.rules).context(NO_THREAD)?,
                 max_bytes: self.max_bytes,
                 clock: self.clock.clone(),
                 rows: 0,
@@ -202,7 +206,7 @@ impl Plan {
             let done = follow(reader, counting, first_id, last_id).await;
             match done.as_ref().map_err(|error| error.downcast_ref::<TooLarge>()) {
                 Err(Some(large)) if tries < MOST_TRIES => {
-                    label_sets = label_sets.saturating_mul(4).max(large.label_sets);
+                    label_sets = label_sets.saturating_mul(2).max(large.label_sets);
                     tracing::info!(
                         label_sets,
                         "more label sets than thought: beginning again with fewer samples"
@@ -239,72 +243,96 @@ fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
     Ok(Some(Monitor { position, names: store.channel_names()?, label_sets: store.label_sets()? }))
 }
 
-/// Reads to the end of the log, while another thread counts and writes.
+/// Reads to the end of the log, while other threads parse, count and write.
 async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
-    let limit = reader.batch_rows();
-    let (sender, mut batches) = mpsc::channel::<RawLogs>(QUEUED_BATCHES);
-    let (give_back, mut spares) = mpsc::channel::<Spare>(QUEUED_BATCHES);
-    let work = tokio::task::spawn_blocking(move || {
+    let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
+    let (sender, mut parsed, parsing) = parse_behind(queue);
+    let (give_back, spares) = mpsc::channel::<Spare>(queue);
+    let work = spawn_blocking(move || {
         let mut counting = counting;
-        while let Some(batch) = batches.blocking_recv() {
-            let batch = batch.parse();
+        while let Some(batch) = parsed.blocking_recv() {
             counting.count(&batch)?;
             // If there are enough, this one goes.
             let _ = give_back.try_send(batch.into_spare());
         }
         anyhow::Ok(counting)
     });
-    let (mut next, mut reported, mut rows) = (first, Instant::now(), 0_u64);
-    let read = loop {
-        let batch = match patiently(reader, next, limit, &mut spares).await {
-            Ok(batch) => batch,
-            Err(error) => break Err(error),
-        };
-        let (at_end, read_to) = (batch.at_end, batch.last_id());
-        rows += batch.len() as u64;
-        // Closed only when counting failed, which is told below.
-        if sender.send(batch).await.is_err() {
-            break Ok(());
-        }
-        let Some(read_to) = read_to.filter(|id| !at_end && *id < i64::MAX) else { break Ok(()) };
-        next = read_to + 1;
-        if reported.elapsed() >= REPORT_EVERY {
-            reported = Instant::now();
-            #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
-            let percent = (read_to - first) as f64 / (last - first).max(1) as f64 * 100.0;
-            tracing::info!(
-                rows,
-                last_id = read_to,
-                percent = format!("{:.0}", percent.min(100.0)),
-                "writing"
-            );
-        }
-    };
-    drop(sender);
+    let mut feeding =
+        Feeding { sender, spares, first, last, next: Some(first), rows: 0, reported: Instant::now() };
+    let read = read_to_the_end(reader, &mut feeding).await;
+    drop(feeding);
+    parsing.await?;
     let counting = work.await??;
     read?;
-    tokio::task::spawn_blocking(move || counting.finish()).await?
+    spawn_blocking(move || counting.finish()).await?
+}
+
+/// Hands what is read to the threads that parse and count it.
+struct Feeding {
+    sender: mpsc::Sender<RawLogs>,
+    /// Memory that they gave back.
+    spares: mpsc::Receiver<Spare>,
+    first: i64,
+    last: i64,
+    /// Where to read on; None at the end of the log.
+    next: Option<i64>,
+    rows: u64,
+    reported: Instant,
+}
+
+impl Feeding {
+    fn spare(&mut self) -> Spare {
+        self.spares.try_recv().unwrap_or_default()
+    }
+
+    fn report(&mut self, last_id: i64) {
+        if self.reported.elapsed() < REPORT_EVERY {
+            return;
+        }
+        self.reported = Instant::now();
+        let (read, all) = (last_id.saturating_sub(self.first), self.last.saturating_sub(self.first).max(1));
+        #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
+        let percent = read as f64 / all as f64 * 100.0;
+        let percent = format!("{:.0}", percent.min(100.0));
+        tracing::info!(rows = self.rows, last_id, percent, "writing");
+    }
+}
+
+impl Batches for Feeding {
+    async fn take(&mut self, batch: RawLogs) -> Option<Spare> {
+        let last_id = batch.last_id().filter(|_| !batch.at_end);
+        self.rows += batch.len() as u64;
+        self.next = last_id.and_then(|id| id.checked_add(1));
+        // Closed only when counting failed, which is told by itself.
+        if self.sender.send(batch).await.is_err() {
+            self.next = None;
+        }
+        self.next?;
+        self.report(last_id?);
+        Some(self.spare())
+    }
 }
 
 /// Reads, and waits for a database that is away for a moment.
-async fn patiently(
-    reader: &LogReader,
-    next: i64,
-    limit: u32,
-    spares: &mut mpsc::Receiver<Spare>,
-) -> Result<RawLogs, ReadError> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match reader.from_id(next, limit, spares.try_recv().unwrap_or_default()).await {
-            Ok(batch) => return Ok(batch),
-            Err(error) => {
-                tracing::warn!(reason = error.reason.as_str(), "the log cannot be read: {error}");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
+async fn read_to_the_end(reader: &LogReader, feeding: &mut Feeding) -> Result<(), ReadError> {
+    let mut failures = 0;
+    while let Some(next) = feeding.next {
+        let spare = feeding.spare();
+        let read = reader.batches_from(next, spare, feeding).await;
+        if feeding.next != Some(next) {
+            // However it ended, there was something to read.
+            failures = 0;
+        }
+        if let Err(error) = read {
+            failures += 1;
+            if failures == TRIES {
+                return Err(error);
             }
+            tracing::warn!(reason = error.reason.as_str(), "the log cannot be read: {error}");
+            tokio::time::sleep(FIRST_PAUSE * (1 << (failures - 1))).await;
         }
     }
-    reader.from_id(next, limit, Spare::default()).await
+    Ok(())
 }
 
 /// Counts rows and writes what they come to.
@@ -315,7 +343,7 @@ struct Counting {
     history_from: i64,
     moments: Moments,
     steps: Steps,
-    samples: Samples<Behind>,
+    samples: Samples,
     max_bytes: u64,
     clock: Clock,
     rows: u64,
@@ -340,22 +368,38 @@ impl Counting {
     fn count(&mut self, batch: &Logs) -> anyhow::Result<()> {
         let times: Vec<i64> = batch.iter().map(|log| log.record.created_at).collect();
         let latest = self.clock.unix();
-        for (at, log) in batch.iter().enumerate() {
-            if log.record.created_at < self.history_from {
-                continue;
+        let mut logs = batch.iter();
+        let (mut at, mut group) = (0, Vec::with_capacity(FETCHED));
+        loop {
+            group.clear();
+            group.extend(logs.by_ref().take(FETCHED));
+            if group.is_empty() {
+                return Ok(());
             }
-            let moment = self.moments.of(&times[at..], latest);
-            self.pass(moment)?;
-            let context = Context {
-                rules: &self.rules,
-                quota_per_unit: self.directory.quota_per_unit,
-                offered_models: &self.directory.models,
-                live: false,
-                exemplars_since: i64::MAX,
-            };
-            self.usage.observe_as(log.class, &log.record, &context);
-            self.rows += 1;
+            self.usage.fetch(group.iter().map(|log| (&log.record, log.class)), &self.rules);
+            for log in &group {
+                self.count_one(log, &times[at..], latest)?;
+                at += 1;
+            }
         }
+    }
+
+    /// `times` are those of this row and of the following ones.
+    fn count_one(&mut self, log: &Log<'_>, times: &[i64], latest: i64) -> anyhow::Result<()> {
+        if log.record.created_at < self.history_from {
+            return Ok(());
+        }
+        let moment = self.moments.of(times, latest);
+        self.pass(moment)?;
+        let context = Context {
+            rules: &self.rules,
+            quota_per_unit: self.directory.quota_per_unit,
+            offered_models: &self.directory.models,
+            live: false,
+            exemplars_since: i64::MAX,
+        };
+        self.usage.observe_as(log.class, &log.record, &context);
+        self.rows += 1;
         Ok(())
     }
 

@@ -5,32 +5,24 @@
 //! changes again, what it was a step before is written first. So an increase over any window is what was counted in it.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::io::Write;
-use std::sync::{Arc, LazyLock};
-
-use anyhow::Context as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::steps::Step;
-use crate::metrics::{label_text, leaf_text, metric_name, whole};
+use super::text::{Shown, Text, What};
+use crate::metrics::label_text;
 use crate::record::ChannelId;
-use crate::usage::histogram::Histogram;
-use crate::usage::{Family, Key, Leaf, Rules, Series, Touched, Usage, Value};
+use crate::threads::Behind;
+use crate::usage::{Key, Rules, Series, Touched, Usage};
 
 /// A series that has not changed for so long rests, in seconds: as long as Prometheus looks back for a sample, and some
 /// steps of every length more.
 const RESTS_AFTER: i64 = 3600;
 
-/// Text is handed on in pieces of this size.
-const PIECE: usize = 256 * 1024;
-
-/// The `le` labels of each family's buckets, by its place in [`Family::ALL`]. Millions of lines have them.
-static BOUNDS: LazyLock<[Vec<String>; Family::ALL.len()]> = LazyLock::new(|| {
-    Family::ALL.map(|family| {
-        let finite = family.bounds().iter().map(|bound| format!(",le=\"{bound:?}\""));
-        finite.chain([",le=\"+Inf\"".to_owned()]).collect()
-    })
-});
+/// Label sets that are handed on together, to be written as text on another thread, and how often so many may wait for it.
+const TOGETHER: usize = 100;
+const WAITING: usize = 2;
 
 /// What a scrape would add and new-api tells.
 #[derive(Debug, Clone, Default)]
@@ -50,35 +42,61 @@ impl Target {
 #[derive(Debug)]
 struct Track {
     /// Its labels, without braces.
-    labels: String,
+    labels: Arc<str>,
     shown: Arc<Series>,
     changed_at: i64,
     written_at: i64,
 }
 
-/// Writes samples to `out`.
+impl Track {
+    fn as_of(&self, at: i64) -> Shown {
+        Shown { labels: Arc::clone(&self.labels), what: What::Series(Arc::clone(&self.shown)), at }
+    }
+}
+
+/// Lines and bytes of the file so far.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    pub(super) lines: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// Decides which samples there are.
 #[derive(Debug)]
-pub(super) struct Samples<W> {
-    out: W,
-    text: String,
+pub(super) struct Samples {
+    text: Behind<Part, anyhow::Error>,
+    next: Vec<Shown>,
+    size: Arc<Size>,
     target: Target,
     extra_labels: Vec<&'static str>,
     tracks: HashMap<Arc<Key>, Track>,
     /// How many of them are not at rest.
     awake: usize,
-    lines: u64,
-    bytes: u64,
 }
 
-impl<W: Write> Samples<W> {
-    pub(super) fn new(out: W, target: Target, rules: &Rules) -> Self {
+/// A part of the file.
+#[derive(Debug)]
+enum Part {
+    Samples(Vec<Shown>),
+    End,
+}
+
+impl Samples {
+    /// They go to `out`, as text.
+    pub(super) fn new(
+        out: impl Write + Send + 'static,
+        target: Target,
+        rules: &Rules,
+    ) -> std::io::Result<Self> {
         let extra_labels = rules.extra_labels.iter().map(|label| label.as_str()).collect();
-        let mut text = String::new();
-        for family in Family::ALL {
-            let (name, kind) = metric_name(family);
-            let _ = writeln!(text, "# TYPE {name} {kind}");
-        }
-        Self { out, text, target, extra_labels, tracks: HashMap::new(), awake: 0, lines: 0, bytes: 0 }
+        let size = Arc::new(Size::default());
+        let mut text = Text::new(out, Arc::clone(&size));
+        let text = Behind::start("text", WAITING, move |part| match part {
+            Part::Samples(some) => some.iter().try_for_each(|shown| text.write(shown)),
+            Part::End => text.end(),
+        })?;
+        let (next, tracks) = (Vec::with_capacity(TOGETHER), HashMap::new());
+        Ok(Self { text, next, size, target, extra_labels, tracks, awake: 0 })
     }
 
     /// Whether no series is written until one changes.
@@ -86,9 +104,9 @@ impl<W: Write> Samples<W> {
         self.awake == 0
     }
 
-    /// How large the file has become.
+    /// How large the file has become; what waits to be written does not count yet.
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        self.size.bytes.load(Ordering::Relaxed)
     }
 
     /// How many label sets there are.
@@ -112,16 +130,13 @@ impl<W: Write> Samples<W> {
     pub(super) fn write(&mut self, usage: &mut Usage, step: Step) -> anyhow::Result<()> {
         self.changed(usage, step)?;
         let mut awake = 0;
-        let mut lines = Lines { text: &mut self.text, samples: &mut self.lines };
-        for track in self.tracks.values_mut() {
+        let Self { text, next, tracks, .. } = self;
+        for track in tracks.values_mut() {
             if step.at - track.changed_at <= RESTS_AFTER {
                 awake += 1;
                 if track.written_at < step.at {
-                    lines.series(&track.labels, &track.shown, step.at);
                     track.written_at = step.at;
-                    if lines.text.len() >= PIECE {
-                        self.bytes += hand_on(&mut self.out, lines.text)?;
-                    }
+                    show(next, text, track.as_of(step.at))?;
                 }
             }
         }
@@ -130,27 +145,24 @@ impl<W: Write> Samples<W> {
     }
 
     fn changed(&mut self, usage: &mut Usage, step: Step) -> anyhow::Result<()> {
-        let mut lines = Lines { text: &mut self.text, samples: &mut self.lines };
+        let Self { text, next, target, extra_labels, tracks, .. } = self;
         for Touched { key, .. } in &usage.changes().series {
             let Some(series) = usage.shared(key) else { continue };
-            let (labels, target) = (&self.extra_labels, &self.target);
-            let track = self.tracks.entry(Arc::clone(key)).or_insert_with(|| Track {
-                labels: label_line(key, labels, target),
+            let track = tracks.entry(Arc::clone(key)).or_insert_with(|| Track {
+                labels: label_line(key, extra_labels, target),
                 shown: Arc::default(),
                 changed_at: step.at,
                 written_at: i64::MIN,
             });
             if track.written_at < step.before {
-                lines.series(&track.labels, &track.shown, step.before);
+                show(next, text, track.as_of(step.before))?;
             }
-            for (leaf, cell) in series.cells().filter(|(leaf, _)| !track.shown.has(*leaf)) {
-                lines.zero(&track.labels, leaf, cell.value, step.before);
+            for (leaf, _) in series.cells().filter(|(leaf, _)| !track.shown.has(*leaf)) {
+                let (labels, what) = (Arc::clone(&track.labels), What::Zero(leaf));
+                show(next, text, Shown { labels, what, at: step.before })?;
             }
-            lines.series(&track.labels, &series, step.at);
             (track.shown, track.changed_at, track.written_at) = (series, step.at, step.at);
-            if lines.text.len() >= PIECE {
-                self.bytes += hand_on(&mut self.out, lines.text)?;
-            }
+            show(next, text, track.as_of(step.at))?;
         }
         usage.committed();
         Ok(())
@@ -159,91 +171,27 @@ impl<W: Write> Samples<W> {
     /// Writes the last step, with every series, and ends the file. How many samples and bytes it has.
     pub(super) fn finish(mut self, usage: &mut Usage, step: Step) -> anyhow::Result<(u64, u64)> {
         self.changed(usage, step)?;
-        let mut lines = Lines { text: &mut self.text, samples: &mut self.lines };
-        for track in self.tracks.values().filter(|track| track.written_at < step.at) {
-            lines.series(&track.labels, &track.shown, step.at);
+        let Self { mut text, mut next, size, tracks, .. } = self;
+        for track in tracks.values().filter(|track| track.written_at < step.at) {
+            show(&mut next, &mut text, track.as_of(step.at))?;
         }
-        self.text.push_str("# EOF\n");
-        self.bytes += hand_on(&mut self.out, &mut self.text)?;
-        self.out.flush().context("the file cannot be written")?;
-        Ok((self.lines, self.bytes))
+        text.hand_in(Part::Samples(next))?;
+        text.hand_in(Part::End)?;
+        text.end()?;
+        Ok((size.lines.load(Ordering::Relaxed), size.bytes.load(Ordering::Relaxed)))
     }
 }
 
-fn hand_on(out: &mut impl Write, text: &mut String) -> anyhow::Result<u64> {
-    out.write_all(text.as_bytes()).context("the file cannot be written")?;
-    let bytes = text.len() as u64;
-    text.clear();
-    Ok(bytes)
+/// Hands on what is to be written once there is enough of it.
+fn show(next: &mut Vec<Shown>, text: &mut Behind<Part, anyhow::Error>, shown: Shown) -> anyhow::Result<()> {
+    next.push(shown);
+    if next.len() == TOGETHER {
+        text.hand_in(Part::Samples(std::mem::replace(next, Vec::with_capacity(TOGETHER))))?;
+    }
+    Ok(())
 }
 
-fn label_line(key: &Key, extra: &[&'static str], target: &Target) -> String {
+fn label_line(key: &Key, extra: &[&'static str], target: &Target) -> Arc<str> {
     let scraped = [("instance", target.instance.clone()), ("job", target.job.clone())];
-    label_text(key, |id| target.channel_name(id), extra, &scraped)
-}
-
-/// Lines of samples.
-struct Lines<'a> {
-    text: &'a mut String,
-    samples: &'a mut u64,
-}
-
-impl Lines<'_> {
-    fn series(&mut self, labels: &str, series: &Series, at: i64) {
-        let end = end_of(at);
-        for (leaf, cell) in series.cells() {
-            match cell.value {
-                Value::Number(number) => self.number(leaf, labels, number, &end),
-                Value::Histogram(histogram) => self.histogram(leaf, labels, histogram, &end),
-            }
-        }
-    }
-
-    /// A cell before it counted anything.
-    fn zero(&mut self, labels: &str, leaf: Leaf, like: Value<'_>, at: i64) {
-        let end = end_of(at);
-        match like {
-            Value::Number(_) => self.number(leaf, labels, 0.0, &end),
-            Value::Histogram(_) => self.histogram(leaf, labels, &Histogram::default(), &end),
-        }
-    }
-
-    fn number(&mut self, leaf: Leaf, labels: &str, value: f64, end: &str) {
-        let (name, _) = metric_name(leaf.family());
-        self.line([name, "_total{", labels, &leaf_text(leaf), ""], value, end);
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a sample is a float")]
-    fn histogram(&mut self, leaf: Leaf, labels: &str, histogram: &Histogram, end: &str) {
-        let ((name, _), more) = (metric_name(leaf.family()), leaf_text(leaf));
-        self.line([name, "_sum{", labels, &more, ""], histogram.sum, end);
-        self.line([name, "_count{", labels, &more, ""], histogram.count() as f64, end);
-        let mut below = 0;
-        for (bound, count) in BOUNDS[leaf.family().index()].iter().zip(&histogram.buckets) {
-            below += count;
-            self.line([name, "_bucket{", labels, &more, bound], below as f64, end);
-        }
-    }
-
-    /// One line: the parts up to the end of the labels, the value, and [`end_of`] it.
-    fn line(&mut self, parts: [&str; 5], value: f64, end: &str) {
-        for part in parts {
-            self.text.push_str(part);
-        }
-        self.text.push_str("} ");
-        if let Some(value) = whole(value) {
-            // Most are, and `Display` of a float would write them alike and much slower.
-            self.text.push_str(itoa::Buffer::new().format(value));
-        } else {
-            // Writing to a string cannot fail. It is the shortest text that reads back as the same float.
-            let _ = write!(self.text, "{value}");
-        }
-        self.text.push_str(end);
-        *self.samples += 1;
-    }
-}
-
-/// How a line of this moment ends.
-fn end_of(at: i64) -> String {
-    format!(" {at}\n")
+    label_text(key, |id| target.channel_name(id), extra, &scraped).into()
 }

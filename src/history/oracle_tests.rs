@@ -356,6 +356,7 @@ fn pages(mut page: impl FnMut(Option<&Found>) -> Vec<Found>, size: usize) -> Vec
     loop {
         let next = page(all.last());
         assert!(next.len() <= size);
+        assert!(all.len() < 1_000_000, "the pages have no end");
         let done = next.len() < size;
         all.extend(next);
         if done {

@@ -369,3 +369,19 @@ impl collector::Collector for Collector {
         self.abilities(&mut encoder)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn whole_is_what_a_whole_number_writes_without_loss() {
+        for value in [0_u32, 1, 7, 1 << 31] {
+            assert_eq!(whole(f64::from(value)), Some(u64::from(value)));
+        }
+        assert_eq!(whole(8.0e15), Some(8_000_000_000_000_000));
+        for value in [0.5, -1.0, 9.0e15, 1.0e300, f64::INFINITY, f64::NAN] {
+            assert_eq!(whole(value), None, "{value}");
+        }
+    }
+}

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+
 use super::columns::Columns;
 use super::database::{Database, ReadError};
 use super::dsn::Engine;
@@ -345,6 +348,21 @@ impl RawLogs {
         self.parsed = parsed;
         Logs { raw: self }
     }
+}
+
+/// Parses batches on a thread of its own, one behind the other; up to `queue` wait for it, and as many for whoever takes them.
+/// It ends when no more can come, or nobody takes them.
+pub fn parse_behind(queue: usize) -> (mpsc::Sender<RawLogs>, mpsc::Receiver<Logs>, JoinHandle<()>) {
+    let (sender, mut read) = mpsc::channel::<RawLogs>(queue);
+    let (parser, parsed) = mpsc::channel::<Logs>(queue);
+    let parsing = spawn_blocking(move || {
+        while let Some(batch) = read.blocking_recv() {
+            if parser.blocking_send(batch.parse()).is_err() {
+                break;
+            }
+        }
+    });
+    (sender, parsed, parsing)
 }
 
 impl Logs {

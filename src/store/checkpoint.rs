@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::history::{self, Keep};
-use super::{Store, StoreError, counts};
+use super::{SELDOM_CHECKPOINT_PAGES, Store, StoreError, counts};
 use crate::history::Block;
 use crate::limits::file::LastGood;
 use crate::record::ChannelId;
@@ -76,6 +76,18 @@ pub struct Checkpoint<'a> {
     pub durable: bool,
 }
 
+/// What a commit writes besides the counts of label sets.
+pub(super) struct Parts<'a> {
+    pub(super) position: &'a Position,
+    pub(super) totals: &'a Totals,
+    pub(super) models: &'a [String],
+    pub(super) seen: Option<&'a Chunk>,
+    pub(super) forgotten: &'a [i64],
+    pub(super) history: &'a [Block],
+    pub(super) keep: Keep,
+    pub(super) durable: bool,
+}
+
 /// What a checkpoint held.
 #[derive(Debug)]
 pub struct Loaded {
@@ -139,30 +151,51 @@ impl Store {
     /// # Errors
     /// Nothing is written then.
     pub fn commit(&self, checkpoint: &Checkpoint<'_>, labels: &[ExtraLabel]) -> Result<(), StoreError> {
+        let Checkpoint { position, usage, seen, forgotten, history, keep, durable } = *checkpoint;
+        let parts = Parts {
+            position,
+            totals: usage.totals(),
+            models: &usage.changes().models,
+            seen,
+            forgotten,
+            history,
+            keep,
+            durable,
+        };
+        self.commit_parts(&parts, labels, |transaction| counts::save(transaction, usage))
+    }
+
+    /// The same, with the counts as `save` writes them.
+    pub(super) fn commit_parts(
+        &self,
+        parts: &Parts<'_>,
+        labels: &[ExtraLabel],
+        save: impl FnOnce(&Transaction<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut connection = self.connection();
-        durability(&connection, checkpoint.durable)?;
+        durability(&connection, parts.durable)?;
         let transaction = connection.transaction()?;
         {
             let mut state = transaction.prepare_cached("INSERT OR REPLACE INTO state VALUES (?1, ?2)")?;
-            state.execute(params!["position", json(checkpoint.position)?])?;
-            state.execute(params!["totals", json(checkpoint.usage.totals())?])?;
+            state.execute(params!["position", json(parts.position)?])?;
+            state.execute(params!["totals", json(parts.totals)?])?;
             state.execute(params!["labels", json(&labels)?])?;
-            counts::save(&transaction, checkpoint.usage)?;
+            save(&transaction)?;
             let mut models = transaction.prepare_cached("INSERT OR IGNORE INTO models VALUES (?1)")?;
-            for name in &checkpoint.usage.changes().models {
+            for name in parts.models {
                 models.execute([name])?;
             }
-            if let Some(chunk) = checkpoint.seen {
+            if let Some(chunk) = parts.seen {
                 transaction
                     .prepare_cached("INSERT OR REPLACE INTO seen VALUES (?1, ?2, ?3)")?
                     .execute(params![chunk.seq, chunk.seen_at, pack(&chunk.rows)])?;
             }
             let mut forget = transaction.prepare_cached("DELETE FROM seen WHERE seq = ?1")?;
-            for seq in checkpoint.forgotten {
+            for seq in parts.forgotten {
                 forget.execute([seq])?;
             }
         }
-        history::append(&transaction, checkpoint.history, checkpoint.keep)?;
+        history::append(&transaction, parts.history, parts.keep)?;
         transaction.commit()?;
         Ok(())
     }
@@ -233,17 +266,13 @@ impl Store {
     }
 }
 
-/// Pages of the write-ahead log after which it is brought into the file: SQLite's own choice, and so many that a long
-/// catch-up does so seldom.
-const CHECKPOINT_PAGES: i64 = 1000;
-const SELDOM_CHECKPOINT_PAGES: i64 = 16_000;
-
 /// Waiting for the disk takes a third of the time of a catch-up. A durable commit makes those before it durable too.
 pub(super) fn durability(connection: &rusqlite::Connection, durable: bool) -> Result<(), StoreError> {
-    let (synchronous, pages) =
-        if durable { ("full", CHECKPOINT_PAGES) } else { ("normal", SELDOM_CHECKPOINT_PAGES) };
-    connection.pragma_update(None, "synchronous", synchronous)?;
-    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    connection.pragma_update(None, "synchronous", if durable { "full" } else { "normal" })?;
+    if !durable {
+        // Until `Store::settle`, so that the durable commit at the end of a catch-up is quick.
+        connection.pragma_update(None, "wal_autocheckpoint", SELDOM_CHECKPOINT_PAGES)?;
+    }
     Ok(())
 }
 

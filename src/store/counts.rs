@@ -18,6 +18,53 @@ use crate::usage::{Difference, Key, Series, Usage};
 /// milliseconds to read.
 const LONGEST_JOURNAL: i64 = 1 << 20;
 
+/// Label sets in full, as they are written: whoever writes them needs not have the counts.
+#[derive(Debug)]
+pub(super) struct InFull {
+    relabelled: bool,
+    bytes: Vec<u8>,
+    /// Where the labels of each end, and where its cells do.
+    ends: Vec<(usize, usize)>,
+}
+
+impl InFull {
+    /// What a commit of `usage` has to write, if nothing is in the journal.
+    pub(super) fn of(usage: &Usage) -> Result<Self, StoreError> {
+        let changes = usage.changes();
+        let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(changes.series.len()));
+        for touched in &changes.series {
+            let Some(series) = usage.get(&touched.key) else { continue };
+            bytes.extend_from_slice(json(&touched.key)?.as_bytes());
+            let labels = bytes.len();
+            bytes = postcard::to_extend(series, bytes).map_err(|error| unwritable(&error))?;
+            ends.push((labels, bytes.len()));
+        }
+        Ok(Self { relabelled: changes.relabelled, bytes, ends })
+    }
+
+    /// Writes them.
+    ///
+    /// # Errors
+    /// Nothing must be in the journal: what it tells of other label sets would be lost.
+    pub(super) fn save(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+        if length(transaction)? > 0 {
+            return Err(StoreError::Damaged("a journal of changes in the first reading of a log".to_owned()));
+        }
+        if self.relabelled {
+            transaction.execute("DELETE FROM series", [])?;
+        }
+        let mut statement = transaction.prepare_cached(WRITE)?;
+        let mut start = 0;
+        for (labels, end) in &self.ends {
+            let text = str::from_utf8(&self.bytes[start..*labels])
+                .map_err(|error| StoreError::Damaged(error.to_string()))?;
+            statement.execute(params![text, &self.bytes[*labels..*end]])?;
+            start = *end;
+        }
+        Ok(())
+    }
+}
+
 /// Writes what changed since the last commit.
 pub(super) fn save(transaction: &Transaction<'_>, usage: &Usage) -> Result<(), StoreError> {
     save_within(transaction, usage, LONGEST_JOURNAL)
@@ -73,15 +120,15 @@ fn consolidate(transaction: &Transaction<'_>, usage: &Usage) -> Result<(), Store
     write(transaction, touched().chain(&before).filter_map(|key| Some((key, usage.get(key)?))))
 }
 
+const WRITE: &str = "INSERT INTO series (labels, cells) VALUES (?1, ?2) \
+                     ON CONFLICT (labels) DO UPDATE SET cells = excluded.cells";
+
 /// Writes label sets in full.
 fn write<'a>(
     transaction: &Transaction<'_>,
     series: impl IntoIterator<Item = (&'a Key, &'a Series)>,
 ) -> Result<(), StoreError> {
-    let mut statement = transaction.prepare_cached(
-        "INSERT INTO series (labels, cells) VALUES (?1, ?2) \
-         ON CONFLICT (labels) DO UPDATE SET cells = excluded.cells",
-    )?;
+    let mut statement = transaction.prepare_cached(WRITE)?;
     let mut cells = Vec::new();
     for (key, series) in series {
         cells.clear();

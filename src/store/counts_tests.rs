@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::{LogRecord, Other, StreamStatus, Tried};
-use crate::store::{Checkpoint, Keep, MIGRATIONS, Position, Store};
+use crate::store::{Checkpoint, Committing, Keep, MIGRATIONS, Position, Store};
+use crate::tail::seen::Chunk;
 use crate::usage::{Context, ExtraLabel, Family, Leaf, Rules, Totals, Value};
 
 const QUOTA_PER_UNIT: f64 = 500_000.0;
@@ -336,6 +337,94 @@ fn a_durable_commit_waits_for_the_disk_and_so_does_what_is_promised() {
     }
     store.write(|_| Ok(())).unwrap();
     assert_eq!(synchronous(&store), 2);
+}
+
+/// Nobody waits for the file itself at the end of a catch-up, and after it everything is as it was.
+#[test]
+fn the_last_commit_of_a_catch_up_leaves_the_file_to_whoever_settles() {
+    let (_dir, store, mut usage) = begun(&rules(1_000, &[]));
+    let pages = |store: &Store| -> i64 {
+        store.connection().pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0)).unwrap()
+    };
+    commit_as(&store, &mut usage, &[], true).unwrap();
+    assert_eq!(pages(&store), 16_000);
+    store.settle().unwrap();
+    assert_eq!(pages(&store), 1_000);
+    commit_as(&store, &mut usage, &[], true).unwrap();
+    assert_eq!(pages(&store), 1_000);
+}
+
+/// Has `committing` commit, with the number of the commit as where the tailer stands.
+fn commit_by(committing: &mut Committing, usage: &mut Usage, number: i64) -> Result<(), StoreError> {
+    let checkpoint = Checkpoint {
+        position: &Position { last_id: number, ..Position::default() },
+        usage,
+        seen: Some(&Chunk { seq: number, seen_at: number, rows: vec![(number, 7)] }),
+        forgotten: &[number - 2],
+        history: &[],
+        keep: Keep { since: 0, now: 1_000 },
+        durable: false,
+    };
+    committing.commit(&checkpoint, Vec::new(), vec![(number, format!("channel {number}"))])?;
+    usage.committed();
+    Ok(())
+}
+
+#[test]
+fn what_another_thread_commits_is_what_would_be_committed_here() {
+    let rules = rules(1_000, &[]);
+    let group = [ExtraLabel::Group];
+    let (_dir, store, _) = begun(&rules);
+    for labels in [&[][..], &group[..]] {
+        // With other labels all that is stored must go.
+        let mut usage = store.load(labels).unwrap().usage.successor();
+        let rules = Rules { extra_labels: labels.to_vec(), ..rules.clone() };
+        let mut committing = store.committing(labels).unwrap();
+        for number in 1..6 {
+            observe(&mut usage, &one_each(number * 97), &rules, false);
+            commit_by(&mut committing, &mut usage, number).unwrap();
+        }
+        committing.end().unwrap();
+        let loaded = store.load(labels).unwrap();
+        assert_eq!(bits_of(&loaded.usage), bits_of(&usage));
+        assert_eq!(loaded.usage.totals(), usage.totals());
+        assert_eq!(loaded.position.map(|position| position.last_id), Some(5));
+        assert_eq!(loaded.seen.iter().map(|chunk| chunk.seq).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(store.channel_names().unwrap().len(), 5);
+        assert!(usage.knows_model("model-0") && loaded.usage.knows_model("model-0"));
+    }
+}
+
+#[test]
+fn a_commit_that_fails_on_another_thread_is_told_and_none_comes_after_it() {
+    let rules = rules(1_000, &[]);
+    let (_dir, store, mut usage) = begun(&rules);
+    let before = bits_of(&usage);
+    store.pretend("query_only", 1);
+    let mut committing = store.committing(&[]).unwrap();
+    let mut told = Vec::new();
+    for number in 1..5 {
+        observe(&mut usage, &one_each(number * 97), &rules, false);
+        told.extend(commit_by(&mut committing, &mut usage, number).err());
+    }
+    told.extend(committing.end().err());
+    assert!(matches!(told[..], [StoreError::Sql(_), StoreError::Gone(_), ..]), "{told:?}");
+    store.pretend("query_only", 0);
+    assert_eq!(bits_of(&store.load(&[]).unwrap().usage), before);
+}
+
+#[test]
+fn counts_of_which_a_part_is_in_the_journal_are_not_committed_without_it() {
+    let rules = rules(1_000, &[]);
+    let (_dir, store, mut usage) = begun(&rules);
+    observe(&mut usage, &one_each(3), &rules, true);
+    commit(&store, &mut usage, &[]).unwrap();
+    assert!(length(&store.connection()).unwrap() > 0);
+    let mut committing = store.committing(&[]).unwrap();
+    observe(&mut usage, &one_each(5), &rules, false);
+    commit_by(&mut committing, &mut usage, 1).unwrap();
+    let error = committing.end().unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
 }
 
 /// A monitor.db with one row of each label set, counted and committed.

@@ -5,6 +5,7 @@
 //! however it ends.
 
 mod acts;
+mod behind;
 mod breaker;
 mod checkpoint;
 mod counts;
@@ -19,10 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::threads::Gone;
 use jiff::Timestamp;
+
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 pub use acts::{ActFilter, ActRecord, ActState, Hold, LedgerLine, Watch};
+pub use behind::Committing;
 pub use breaker::{Finished, Requested, Step, TripRequest};
 pub use checkpoint::{Checkpoint, Loaded, Position, Rereading};
 pub use history::{HistoryReader, Keep, append as append_history};
@@ -100,7 +104,15 @@ pub enum StoreError {
     /// A value in it is not what it must be.
     #[error("monitor.db: {0}")]
     Damaged(String),
+    /// Whoever was to write it is gone.
+    #[error("monitor.db: {0}")]
+    Gone(#[from] Gone),
 }
+
+/// Pages of the write-ahead log after which a commit brings it into the file: SQLite's own choice, and so many that a long
+/// catch-up does so seldom.
+const CHECKPOINT_PAGES: i64 = 1000;
+const SELDOM_CHECKPOINT_PAGES: i64 = 16_000;
 
 /// The write-ahead log is cut to this length in bytes when nothing of it is needed.
 const LONGEST_IDLE_WAL: i64 = 8 * 1024 * 1024;
@@ -177,14 +189,19 @@ impl Store {
         self.lock.as_ref().is_none_or(|lock| Arc::strong_count(lock) == 1)
     }
 
-    /// Brings all that was committed into the file itself, as far as nobody reads what was there before. SQLite does so
-    /// by itself only when the writer's connection is the last to be closed.
+    /// Brings all that was committed into the file itself, as far as nobody reads what was there before, and has
+    /// commits do so again as often as SQLite would. By itself it does so when the writer's connection is the last to be
+    /// closed.
     ///
     /// # Errors
     /// If the file cannot be written; nothing is lost then.
     pub fn settle(&self) -> Result<(), StoreError> {
-        let connection = self.connection();
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.connection().pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        self.bring_in()
+    }
+
+    fn bring_in(&self) -> Result<(), StoreError> {
+        self.connection().query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         Ok(())
     }
 

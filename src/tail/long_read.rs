@@ -1,4 +1,5 @@
-//! A long read: rows are read, parsed and counted on a thread each, one batch behind the other.
+//! A long read: rows are read, parsed and counted on a thread each, one batch behind the other; the first one of a log is
+//! committed on another.
 
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,8 @@ use tokio::task::spawn_blocking;
 use super::work::Work;
 use super::{TailError, Tailer};
 use crate::newapi::LogReader;
-use crate::newapi::logs::{Batches, Logs, RawLogs, Spare};
-use crate::store::StoreError;
+use crate::newapi::logs::{Batches, RawLogs, Spare, parse_behind};
+use crate::store::{Committing, StoreError};
 
 /// Rows that wait for each of the threads that parse and count them, in one batch or several.
 const QUEUED_ROWS: u32 = 2_000;
@@ -73,22 +74,17 @@ impl Tailer {
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
         let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-        let (sender, mut read) = mpsc::channel::<RawLogs>(queue);
-        let (parser, mut parsed) = mpsc::channel::<Logs>(queue);
+        let (sender, mut parsed, parsing) = parse_behind(queue);
         let (give_back, spares) = mpsc::channel::<Spare>(queue);
         let (store, labels, clock) =
             (self.store.clone(), self.rules.extra_labels.clone(), self.clock.clone());
         let commit_rows = self.config.commit_rows;
         let patience = if self.position.caught_up { SHOWN_ROUND } else { HIDDEN_ROUND };
         let last_id = work.position.last_id;
-        let parsing = spawn_blocking(move || {
-            while let Some(batch) = read.blocking_recv() {
-                if parser.blocking_send(batch.parse()).is_err() {
-                    break;
-                }
-            }
-        });
+        let first = !self.position.caught_up;
         let counting = spawn_blocking(move || {
+            // Without another thread commits are made on this one.
+            let mut committing = first.then(|| store.committing(&labels).ok()).flatten();
             let (mut committed, mut at) = (0, Instant::now());
             while let Some(batch) = parsed.blocking_recv() {
                 work.now_ms = clock.now().as_millisecond();
@@ -96,10 +92,14 @@ impl Tailer {
                 // If there are enough, this one goes.
                 let _ = give_back.try_send(batch.into_spare());
                 if work.rows - committed >= commit_rows || at.elapsed() >= COMMIT_EVERY {
-                    work.commit(&store, &labels)?;
+                    match &mut committing {
+                        Some(committing) => work.commit_by(committing)?,
+                        None => work.commit(&store, &labels)?,
+                    }
                     (committed, at) = (work.rows, Instant::now());
                 }
             }
+            committing.map_or(Ok(()), Committing::end)?;
             Ok::<_, StoreError>(work)
         });
         let began = Instant::now();

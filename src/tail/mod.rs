@@ -484,7 +484,17 @@ impl Tailer {
         if dirty || self.usage.is_none() {
             self.usage = Some(Arc::new(work.usage));
         }
+        let caught_up = at_end && self.catch_up.is_some();
         self.publish(rows, dirty, at_end);
+        if caught_up {
+            // Now that everybody sees what was counted.
+            let store = self.store.clone();
+            drop(spawn_blocking(move || {
+                if let Err(error) = store.settle() {
+                    tracing::debug!("the commits of the catch-up stay in the write-ahead log: {error}");
+                }
+            }));
+        }
         Ok(())
     }
 

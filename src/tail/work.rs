@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::names::Names;
 use super::seen::Seen;
-use crate::history::{BlockBuilder, Fact, Recent};
+use crate::history::{Block, BlockBuilder, Fact, Recent};
 use crate::newapi::Directory;
 use crate::newapi::logs::{Log, Logs, RawLogs};
 use crate::record::{ChannelId, Class, LogRecord};
-use crate::store::{Checkpoint, Keep, Position, Store, StoreError};
+use crate::store::{Checkpoint, Committing, Keep, Position, Store, StoreError};
 use crate::usage::{Context, ExtraLabel, FETCHED, Rules, Usage};
 
 /// Clocks of gateway nodes may be so far apart, in seconds, when a hole in old rows is taken for permanent.
@@ -65,13 +65,37 @@ impl Work {
 
     /// Writes what was counted since the last time, and where in the log that was. Blocks.
     pub(super) fn commit(&mut self, store: &Store, labels: &[ExtraLabel]) -> Result<(), StoreError> {
-        let now = self.now_ms / 1000;
         let names = self.names.unsaved();
         if !names.is_empty() {
             // Before the rows that told them, which are not read again.
             store.save_channel_names(&names)?;
             self.names.saved();
         }
+        let caught_up = self.position.caught_up;
+        let blocks = self.write(|checkpoint, blocks| {
+            store.commit(&Checkpoint { history: &blocks, durable: caught_up, ..*checkpoint }, labels)?;
+            Ok(blocks)
+        })?;
+        if caught_up {
+            self.recent.push(self.position.commits, blocks);
+        }
+        Ok(())
+    }
+
+    /// The same by another thread, which must have ended well before anybody is told. First catch-up only.
+    pub(super) fn commit_by(&mut self, committing: &mut Committing) -> Result<(), StoreError> {
+        let names = self.names.unsaved();
+        self.write(|checkpoint, blocks| committing.commit(checkpoint, blocks, names))?;
+        self.names.saved();
+        Ok(())
+    }
+
+    /// Lets `write` have what a commit writes.
+    fn write<T>(
+        &mut self,
+        write: impl FnOnce(&Checkpoint<'_>, Vec<Block>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let now = self.now_ms / 1000;
         let (chunk, forgotten) = self.seen.commit(self.now_ms);
         let blocks = self.history.take();
         let since = now.saturating_sub(self.keep_seconds);
@@ -79,23 +103,18 @@ impl Work {
         self.position.kept_from = self.position.kept_from.max(since);
         self.position.commits += 1;
         self.position.forgotten = self.seen.forgotten();
-        store.commit(
-            &Checkpoint {
-                position: &self.position,
-                usage: &self.usage,
-                seen: chunk.as_ref(),
-                forgotten: &forgotten,
-                history: &blocks,
-                durable: self.position.caught_up,
-                keep: Keep { since, now },
-            },
-            labels,
-        )?;
+        let checkpoint = Checkpoint {
+            position: &self.position,
+            usage: &self.usage,
+            seen: chunk.as_ref(),
+            forgotten: &forgotten,
+            history: &[],
+            durable: false,
+            keep: Keep { since, now },
+        };
+        let written = write(&checkpoint, blocks)?;
         self.usage.committed();
-        if self.position.caught_up {
-            self.recent.push(self.position.commits, blocks);
-        }
-        Ok(())
+        Ok(written)
     }
 
     /// Counts rows that follow the last known one.

@@ -35,6 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "message",
             "record",
             "tail::seen",
+            "threads",
             "usage",
         ],
     ),
@@ -117,7 +118,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tail",
         ],
     ),
-    ("backfill", &["cli", "clock", "config", "metrics", "newapi", "record", "store", "usage"]),
+    ("backfill", &["cli", "clock", "config", "metrics", "newapi", "record", "store", "threads", "usage"]),
     ("check", &["cli", "clock", "config", "delivery", "limits", "meter", "newapi", "store"]),
     (
         "cli",
