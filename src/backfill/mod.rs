@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
-use crate::newapi::logs::{Batches, Log, Logs, RawLogs, Spare, parse_behind};
+use crate::newapi::logs::{Batches, Log, Logs, Parsing, RawLogs, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
 use crate::usage::{Context, FETCHED, Rules, Usage};
@@ -31,9 +31,6 @@ use behind::WrittenBehind;
 use samples::{Samples, Target};
 use steps::{Moments, Steps};
 use wait::Patience;
-
-/// Rows that wait for each of the threads that parse and count them, in one batch or several.
-const QUEUED_ROWS: u32 = 2_000;
 
 /// How often a read that failed is tried again, and the first pause.
 const TRIES: u32 = 6;
@@ -245,9 +242,7 @@ fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
 
 /// Reads to the end of the log, while other threads parse, count and write.
 async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
-    let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-    let (sender, mut parsed, parsing) = parse_behind(queue);
-    let (give_back, spares) = mpsc::channel::<Spare>(queue);
+    let Parsing { raw: sender, mut parsed, give_back, spares, thread: parsing } = Parsing::start(reader);
     let work = spawn_blocking(move || {
         let mut counting = counting;
         while let Some(batch) = parsed.blocking_recv() {

@@ -64,8 +64,7 @@ pub(super) struct Size {
 /// Decides which samples there are.
 #[derive(Debug)]
 pub(super) struct Samples {
-    text: Behind<Part, anyhow::Error>,
-    next: Vec<Shown>,
+    text: Queue,
     size: Arc<Size>,
     target: Target,
     extra_labels: Vec<&'static str>,
@@ -95,8 +94,8 @@ impl Samples {
             Part::Samples(some) => some.iter().try_for_each(|shown| text.write(shown)),
             Part::End => text.end(),
         })?;
-        let (next, tracks) = (Vec::with_capacity(TOGETHER), HashMap::new());
-        Ok(Self { text, next, size, target, extra_labels, tracks, awake: 0 })
+        let text = Queue { thread: text, next: Vec::with_capacity(TOGETHER) };
+        Ok(Self { text, size, target, extra_labels, tracks: HashMap::new(), awake: 0 })
     }
 
     /// Whether no series is written until one changes.
@@ -130,13 +129,13 @@ impl Samples {
     pub(super) fn write(&mut self, usage: &mut Usage, step: Step) -> anyhow::Result<()> {
         self.changed(usage, step)?;
         let mut awake = 0;
-        let Self { text, next, tracks, .. } = self;
+        let Self { text, tracks, .. } = self;
         for track in tracks.values_mut() {
             if step.at - track.changed_at <= RESTS_AFTER {
                 awake += 1;
                 if track.written_at < step.at {
                     track.written_at = step.at;
-                    show(next, text, track.as_of(step.at))?;
+                    text.show(track.as_of(step.at))?;
                 }
             }
         }
@@ -145,7 +144,7 @@ impl Samples {
     }
 
     fn changed(&mut self, usage: &mut Usage, step: Step) -> anyhow::Result<()> {
-        let Self { text, next, target, extra_labels, tracks, .. } = self;
+        let Self { text, target, extra_labels, tracks, .. } = self;
         for Touched { key, .. } in &usage.changes().series {
             let Some(series) = usage.shared(key) else { continue };
             let track = tracks.entry(Arc::clone(key)).or_insert_with(|| Track {
@@ -155,14 +154,14 @@ impl Samples {
                 written_at: i64::MIN,
             });
             if track.written_at < step.before {
-                show(next, text, track.as_of(step.before))?;
+                text.show(track.as_of(step.before))?;
             }
             for (leaf, _) in series.cells().filter(|(leaf, _)| !track.shown.has(*leaf)) {
                 let (labels, what) = (Arc::clone(&track.labels), What::Zero(leaf));
-                show(next, text, Shown { labels, what, at: step.before })?;
+                text.show(Shown { labels, what, at: step.before })?;
             }
             (track.shown, track.changed_at, track.written_at) = (series, step.at, step.at);
-            show(next, text, track.as_of(step.at))?;
+            text.show(track.as_of(step.at))?;
         }
         usage.committed();
         Ok(())
@@ -171,24 +170,40 @@ impl Samples {
     /// Writes the last step, with every series, and ends the file. How many samples and bytes it has.
     pub(super) fn finish(mut self, usage: &mut Usage, step: Step) -> anyhow::Result<(u64, u64)> {
         self.changed(usage, step)?;
-        let Self { mut text, mut next, size, tracks, .. } = self;
+        let Self { mut text, size, tracks, .. } = self;
         for track in tracks.values().filter(|track| track.written_at < step.at) {
-            show(&mut next, &mut text, track.as_of(step.at))?;
+            text.show(track.as_of(step.at))?;
         }
-        text.hand_in(Part::Samples(next))?;
-        text.hand_in(Part::End)?;
         text.end()?;
         Ok((size.lines.load(Ordering::Relaxed), size.bytes.load(Ordering::Relaxed)))
     }
 }
 
-/// Hands on what is to be written once there is enough of it.
-fn show(next: &mut Vec<Shown>, text: &mut Behind<Part, anyhow::Error>, shown: Shown) -> anyhow::Result<()> {
-    next.push(shown);
-    if next.len() == TOGETHER {
-        text.hand_in(Part::Samples(std::mem::replace(next, Vec::with_capacity(TOGETHER))))?;
+/// What is to be written, and the thread that does.
+#[derive(Debug)]
+struct Queue {
+    thread: Behind<Part, anyhow::Error>,
+    next: Vec<Shown>,
+}
+
+impl Queue {
+    /// Hands it on once there is enough.
+    fn show(&mut self, shown: Shown) -> anyhow::Result<()> {
+        self.next.push(shown);
+        if self.next.len() < TOGETHER { Ok(()) } else { self.hand_on() }
     }
-    Ok(())
+
+    fn hand_on(&mut self) -> anyhow::Result<()> {
+        let next = std::mem::replace(&mut self.next, Vec::with_capacity(TOGETHER));
+        self.thread.hand_in(Part::Samples(next))
+    }
+
+    /// Ends the file, once all of it is written.
+    fn end(&mut self) -> anyhow::Result<()> {
+        self.hand_on()?;
+        self.thread.hand_in(Part::End)?;
+        self.thread.end()
+    }
 }
 
 fn label_line(key: &Key, extra: &[&'static str], target: &Target) -> Arc<str> {

@@ -23,6 +23,9 @@ const BATCH_ROWS: u32 = 500;
 /// Rows of a batch from a server, where each read costs a question and an answer as well.
 const BATCH_ROWS_OF_SERVER: u32 = 2_000;
 
+/// Rows that wait for each of the threads that parse and count a long read, in one batch or several.
+const QUEUED_ROWS: u32 = 2_000;
+
 /// Batches of one question to PostgreSQL, which sends what follows while the first ones are parsed: some tens of
 /// milliseconds of its time.
 const BATCHES_OF_COPY: u32 = 10;
@@ -350,19 +353,38 @@ impl RawLogs {
     }
 }
 
-/// Parses batches on a thread of its own, one behind the other; up to `queue` wait for it, and as many for whoever takes them.
-/// It ends when no more can come, or nobody takes them.
-pub fn parse_behind(queue: usize) -> (mpsc::Sender<RawLogs>, mpsc::Receiver<Logs>, JoinHandle<()>) {
-    let (sender, mut read) = mpsc::channel::<RawLogs>(queue);
-    let (parser, parsed) = mpsc::channel::<Logs>(queue);
-    let parsing = spawn_blocking(move || {
-        while let Some(batch) = read.blocking_recv() {
-            if parser.blocking_send(batch.parse()).is_err() {
-                break;
+/// A thread that parses the batches of a long read, one behind the other. It ends when no more can come, or nobody takes
+/// them.
+#[derive(Debug)]
+pub struct Parsing {
+    /// Where batches go in.
+    pub raw: mpsc::Sender<RawLogs>,
+    /// Where they come out.
+    pub parsed: mpsc::Receiver<Logs>,
+    /// Where their memory goes when nobody needs it any more, and where it is taken from.
+    pub give_back: mpsc::Sender<Spare>,
+    /// See [`Parsing::give_back`].
+    pub spares: mpsc::Receiver<Spare>,
+    /// Ends with it.
+    pub thread: JoinHandle<()>,
+}
+
+impl Parsing {
+    /// Starts it for batches of this reader.
+    pub fn start(reader: &LogReader) -> Self {
+        let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
+        let (raw, mut read) = mpsc::channel::<RawLogs>(queue);
+        let (parser, parsed) = mpsc::channel(queue);
+        let (give_back, spares) = mpsc::channel(queue);
+        let thread = spawn_blocking(move || {
+            while let Some(batch) = read.blocking_recv() {
+                if parser.blocking_send(batch.parse()).is_err() {
+                    break;
+                }
             }
-        }
-    });
-    (sender, parsed, parsing)
+        });
+        Self { raw, parsed, give_back, spares, thread }
+    }
 }
 
 impl Logs {

@@ -9,11 +9,8 @@ use tokio::task::spawn_blocking;
 use super::work::Work;
 use super::{TailError, Tailer};
 use crate::newapi::LogReader;
-use crate::newapi::logs::{Batches, RawLogs, Spare, parse_behind};
+use crate::newapi::logs::{Batches, Parsing, RawLogs, Spare};
 use crate::store::{Committing, StoreError};
-
-/// Rows that wait for each of the threads that parse and count them, in one batch or several.
-const QUEUED_ROWS: u32 = 2_000;
 
 /// A catch-up commits about this often, and after [`commit_rows`](crate::config::TailConfig::commit_rows).
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
@@ -73,9 +70,7 @@ impl Tailer {
     ) -> Result<(Work, bool), TailError> {
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
-        let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-        let (sender, mut parsed, parsing) = parse_behind(queue);
-        let (give_back, spares) = mpsc::channel::<Spare>(queue);
+        let Parsing { raw: sender, mut parsed, give_back, spares, thread: parsing } = Parsing::start(reader);
         let (store, labels, clock) =
             (self.store.clone(), self.rules.extra_labels.clone(), self.clock.clone());
         let commit_rows = self.config.commit_rows;
