@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
-use crate::newapi::logs::{Batches, Log, Logs, Parsing, RawLogs, Spare};
+use crate::newapi::logs::{Batches, Log, Logs, Queue, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
 use crate::usage::{Context, FETCHED, Rules, Usage};
@@ -138,7 +138,7 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let first = reader.first_id_since(history_from).await?;
     let last = reader.last_id().await?.unwrap_or(0);
     let first = first.unwrap_or(last.saturating_add(1));
-    let newest = reader.newest_up_to(last, 1).await?.newest_at().unwrap_or(0);
+    let newest = reader.newest_up_to(last, 1).await?.times().max().unwrap_or(0);
 
     let partial = partial(&arguments.output);
     // A log that ended days ago is as finely told as one that goes on.
@@ -240,12 +240,12 @@ fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
     Ok(Some(Monitor { position, names: store.channel_names()?, label_sets: store.label_sets()? }))
 }
 
-/// Reads to the end of the log, while other threads parse, count and write.
+/// Reads to the end of the log, while other threads count and write.
 async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
-    let Parsing { raw: sender, mut parsed, give_back, spares, thread: parsing } = Parsing::start(reader);
+    let Queue { sender, mut batches, give_back, spares } = Queue::new(reader);
     let work = spawn_blocking(move || {
         let mut counting = counting;
-        while let Some(batch) = parsed.blocking_recv() {
+        while let Some(batch) = batches.blocking_recv() {
             counting.count(&batch)?;
             // If there are enough, this one goes.
             let _ = give_back.try_send(batch.into_spare());
@@ -256,16 +256,15 @@ async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -
         Feeding { sender, spares, first, last, next: Some(first), rows: 0, reported: Instant::now() };
     let read = read_to_the_end(reader, &mut feeding).await;
     drop(feeding);
-    parsing.await?;
     let counting = work.await??;
     read?;
     spawn_blocking(move || counting.finish()).await?
 }
 
-/// Hands what is read to the threads that parse and count it.
+/// Hands what is read to the thread that counts it.
 struct Feeding {
-    sender: mpsc::Sender<RawLogs>,
-    /// Memory that they gave back.
+    sender: mpsc::Sender<Logs>,
+    /// Memory that it gave back.
     spares: mpsc::Receiver<Spare>,
     first: i64,
     last: i64,
@@ -294,9 +293,9 @@ impl Feeding {
 }
 
 impl Batches for Feeding {
-    async fn take(&mut self, batch: RawLogs) -> Option<Spare> {
-        let last_id = batch.last_id().filter(|_| !batch.at_end);
-        self.rows += batch.len() as u64;
+    async fn take(&mut self, batch: Logs) -> Option<Spare> {
+        let last_id = batch.raw().last_id().filter(|_| !batch.raw().at_end);
+        self.rows += batch.raw().len() as u64;
         self.next = last_id.and_then(|id| id.checked_add(1));
         // Closed only when counting failed, which is told by itself.
         if self.sender.send(batch).await.is_err() {
@@ -361,7 +360,7 @@ impl Counting {
     }
 
     fn count(&mut self, batch: &Logs) -> anyhow::Result<()> {
-        let times: Vec<i64> = batch.iter().map(|log| log.record.created_at).collect();
+        let times: Vec<i64> = batch.raw().times().collect();
         let latest = self.clock.unix();
         let mut logs = batch.iter();
         let (mut at, mut group) = (0, Vec::with_capacity(FETCHED));
@@ -371,7 +370,7 @@ impl Counting {
             if group.is_empty() {
                 return Ok(());
             }
-            self.usage.fetch(group.iter().map(|log| (&log.record, log.class)), &self.rules);
+            self.usage.fetch(group.iter().map(|log| (&log.record, &log.class)), &self.rules);
             for log in &group {
                 self.count_one(log, &times[at..], latest)?;
                 at += 1;
@@ -393,7 +392,7 @@ impl Counting {
             live: false,
             exemplars_since: i64::MAX,
         };
-        self.usage.observe_as(log.class, &log.record, &context);
+        self.usage.observe_as(&log.class, &log.record, &context);
         self.rows += 1;
         Ok(())
     }

@@ -30,7 +30,7 @@ impl Database {
         });
         let (table, join) = (quote(engine, table), quote(engine, join));
         let sql = format!("SELECT {} FROM {table} WHERE {join} = ? LIMIT 1", select.join(", "));
-        let rows = self.read(Query { sql, params: vec![key], ints: 0, texts: 2 }).await?;
+        let rows = self.read(Query::new(sql, vec![key], 0, 2)).await?;
         Ok(rows.get(0).map(|row| [row.bytes(0).to_vec(), row.bytes(1).to_vec()]))
     }
 }

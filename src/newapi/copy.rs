@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn empty(ints: usize, texts: usize) -> Rows {
-        Rows::reuse(&Query { sql: String::new(), params: vec![], ints, texts }, Rows::default())
+        Rows::reuse(&Query::new("", vec![], ints, texts), Rows::default())
     }
 
     fn rows_of(messages: &[Vec<u8>], ints: usize, texts: usize) -> Result<Rows, sqlx::Error> {
@@ -300,8 +300,7 @@ mod tests {
 
     #[test]
     fn numbers_stand_in_a_copy_and_texts_do_not() {
-        let query =
-            |params| Query { sql: "SELECT a WHERE a > ? AND b = ?".to_owned(), params, ints: 1, texts: 0 };
+        let query = |params| Query::new("SELECT a WHERE a > ? AND b = ?", params, 1, 0);
         assert_eq!(
             statement(&query(vec![Param::Int(-1), Param::Int(2)])).unwrap(),
             "COPY (SELECT a WHERE a > (-1) AND b = (2)) TO STDOUT (FORMAT binary)"

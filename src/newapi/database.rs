@@ -212,33 +212,57 @@ impl Database {
     /// # Errors
     /// As for [`Database::read`].
     pub async fn read_into(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
+        self.read_then(query, spare, |rows| rows).await
+    }
+
+    /// The same, and makes of them what is wanted: rows of a file while they are still in the cache of the processor
+    /// that read them.
+    ///
+    /// # Errors
+    /// As for [`Database::read`].
+    pub async fn read_then<T: Send + 'static>(
+        &self,
+        query: Query,
+        spare: Rows,
+        then: impl FnOnce(Rows) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
         // In a place of its own: reads are part of many larger things.
-        let read = Box::pin(self.read_patiently(query, spare));
+        let read = Box::pin(self.read_patiently(query, spare, then));
         tokio::time::timeout(READ_TIMEOUT, read).await.unwrap_or_else(|_| Err(self.too_slow()))
     }
 
-    async fn read_patiently(&self, query: Query, spare: Rows) -> Result<Rows, ReadError> {
+    async fn read_patiently<T: Send + 'static>(
+        &self,
+        query: Query,
+        spare: Rows,
+        then: impl FnOnce(Rows) -> T + Send + 'static,
+    ) -> Result<T, ReadError> {
         let result = match &self.pool {
-            Pool::Sqlite(file) => return file.read(query, spare).await,
+            Pool::Sqlite(file) => return file.read(query, spare, then).await,
             Pool::MySql(pool) => read_mysql(pool, &query, spare).await,
             Pool::Postgres(pool) => match copy::statement(&query) {
                 Some(sql) => {
                     let mut whole = Whole::default();
                     let rows = Rows::reuse(&query, spare);
                     self.copy(pool, &sql, rows, usize::MAX, &mut whole).await?;
-                    return Ok(whole.0);
+                    return Ok(then(whole.0));
                 }
                 None => select_postgres(pool, &query, spare).await,
             },
         };
         match result {
-            Ok(rows) => Ok(rows),
+            Ok(rows) => Ok(then(rows)),
             Err(error) => Err(self.explain(&error).await),
         }
     }
 
-    /// The same, handed to `parts` up to `size` rows at a time, by an engine that can go on reading meanwhile; by
-    /// the others in one part. Each part may take as long as a read.
+    /// Whether one read can hand over its first rows while the server sends those that follow.
+    pub fn streams(&self) -> bool {
+        self.engine == Engine::Postgres
+    }
+
+    /// The same as [`Database::read`], handed to `parts` up to `size` rows at a time if it [streams](Self::streams), else in one part. Each part
+    /// may take as long as a read.
     ///
     /// # Errors
     /// As for [`Database::read`]; parts may have been taken before.
@@ -325,7 +349,7 @@ impl Database {
     async fn granted_columns(&self, table: &str) -> Result<Vec<String>, ReadError> {
         let sql = "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() \
                    AND table_name = ? AND FIND_IN_SET('select', privileges) > 0";
-        let query = Query { sql: sql.to_owned(), params: vec![table.into()], ints: 0, texts: 1 };
+        let query = Query::new(sql, vec![table.into()], 0, 1);
         let rows = self.read(query).await?;
         Ok(rows.iter().map(|row| self.quote(&row.text(0))).collect())
     }
@@ -364,7 +388,7 @@ impl Database {
                  WHERE REPLACE(grantee, '''', '') = CURRENT_USER()"
             }
         };
-        let rows = self.read(Query { sql: sql.to_owned(), params: vec![], ints: 1, texts: 0 }).await?;
+        let rows = self.read(Query::new(sql, vec![], 1, 0)).await?;
         Ok(rows.get(0).is_some_and(|row| row.int(0) > 0))
     }
 

@@ -94,7 +94,7 @@ impl Directory {
         while left > 0 {
             let sql =
                 format!("SELECT {} FROM channels WHERE id > ? ORDER BY id LIMIT {left}", select.join(", "));
-            let query = Query { sql, params: vec![last.into()], ints: ints.len(), texts: texts.len() };
+            let query = Query::new(sql, vec![last.into()], ints.len(), texts.len());
             let rows = database.read(query).await?;
             let Some(row) = rows.len().checked_sub(1).and_then(|at| rows.get(at)) else { break };
             last = row.int(0);
@@ -158,7 +158,7 @@ impl Directory {
             };
             let order = format!("a.{group}, a.model");
             let sql = format!("{sums} {after} GROUP BY {order} ORDER BY {order} LIMIT {left}");
-            let rows = database.read(Query { sql, params, ints: 3, texts: 2 }).await?;
+            let rows = database.read(Query::new(sql, params, 3, 2)).await?;
             last = rows.iter().map(|row| self.take_ability(row)).last();
             left = left.saturating_sub(rows.len());
             if !rows.cut {
@@ -188,7 +188,7 @@ impl Directory {
         let sql = format!(
             "SELECT {key}, COALESCE(value, '') FROM options WHERE {key} IN ('QuotaPerUnit', 'USDExchangeRate')"
         );
-        let rows = match database.read(Query { sql, params: vec![], ints: 0, texts: 2 }).await {
+        let rows = match database.read(Query::new(sql, vec![], 0, 2)).await {
             Ok(rows) => rows,
             // A log-only copy of the database may lack it; the defaults are right for most.
             Err(error) if error.reason == Reason::MissingTable => return Ok(()),

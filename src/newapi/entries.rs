@@ -152,7 +152,7 @@ impl LogReader {
         let one_api = is_one_api(self.columns());
         let select = select(self.columns(), one_api);
         let sql = format!("SELECT {select} FROM logs {condition}");
-        let rows = self.database().read(Query { sql, params, ints: INTS.len(), texts: TEXTS.len() }).await?;
+        let rows = self.database().read(Query::new(sql, params, INTS.len(), TEXTS.len())).await?;
         rows.iter().for_each(|row| visit(entry(row, one_api)));
         Ok(rows.cut)
     }

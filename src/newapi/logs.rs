@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::columns::Columns;
 use super::database::{Database, ReadError};
 use super::dsn::Engine;
 use super::other;
 use super::query::{Param, Parts, Query, RowRef, Rows};
+use super::sqlite::TAKE;
 use crate::record::{Class, Defect, LogRecord, Other, model_name};
 
 /// Integer columns of a read, in order: see [`ints`].
@@ -17,18 +17,21 @@ const INTS: usize = 10;
 /// Text columns of a read, in order: see [`texts`].
 const TEXTS: usize = 6;
 
+/// Which rows a batch is of.
+const FROM_ID: &str = "WHERE id >= ? ORDER BY id";
+
 /// Rows of a batch from a file: few enough to be still in the processor's cache when they are parsed and counted.
 const BATCH_ROWS: u32 = 500;
 
 /// Rows of a batch from a server, where each read costs a question and an answer as well.
 const BATCH_ROWS_OF_SERVER: u32 = 2_000;
 
-/// Rows that wait for each of the threads that parse and count a long read, in one batch or several.
+/// Rows of a long read that wait for the thread that counts them, in one batch or several.
 const QUEUED_ROWS: u32 = 2_000;
 
-/// Batches of one question to PostgreSQL, which sends what follows while the first ones are parsed: some tens of
-/// milliseconds of its time.
-const BATCHES_OF_COPY: u32 = 10;
+/// Batches of a long read. PostgreSQL is asked for all of them at once, which is some tens of milliseconds of its time, and
+/// sends what follows while the first ones are parsed.
+const BATCHES: u32 = 10;
 
 /// How far the clocks of gateway nodes may be apart when the beginning of the history is looked for.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
@@ -40,7 +43,7 @@ pub struct LogReader {
     columns: Columns,
 }
 
-/// Rows of the log as they came: in a catch-up they are parsed on another core.
+/// Rows of the log as they came.
 #[derive(Debug)]
 pub struct RawLogs {
     rows: Rows,
@@ -50,20 +53,14 @@ pub struct RawLogs {
     pub at_end: bool,
 }
 
-/// The same, parsed: all that can be said of a row by itself, so that whoever counts has only to count.
+/// The same, with `other` parsed, which is most of what there is to do before a row can be counted.
 #[derive(Debug)]
 pub struct Logs {
     raw: RawLogs,
 }
 
-/// What can be said of a row by itself.
-#[derive(Debug)]
-struct Parsed {
-    other: Other,
-    defect: Option<Defect>,
-    class: Class,
-    fingerprint: u64,
-}
+/// What the `other` of a row tells.
+type Parsed = (Other, Option<Defect>);
 
 /// A row with what it counts as.
 #[derive(Debug)]
@@ -71,15 +68,13 @@ pub struct Log<'a> {
     /// The row.
     pub record: LogRecord<'a>,
     /// Its [`LogRecord::class`].
-    pub class: &'a Class,
-    /// Its [`LogRecord::fingerprint`].
-    pub fingerprint: u64,
+    pub class: Class,
 }
 
 /// Takes the batches of a long read as they come.
 pub trait Batches: Send {
-    /// Takes one. Gives memory for the next, or none if no more should come.
-    fn take(&mut self, batch: RawLogs) -> impl Future<Output = Option<Spare>> + Send;
+    /// Takes one. Gives memory for another, or none if no more should come.
+    fn take(&mut self, batch: Logs) -> impl Future<Output = Option<Spare>> + Send;
 }
 
 /// Memory of a batch that nobody needs any more, for the next one.
@@ -186,7 +181,7 @@ impl LogReader {
     }
 
     async fn numbers(&self, sql: String, params: Vec<Param>) -> Result<Option<i64>, ReadError> {
-        let rows = self.database.read(Query { sql, params, ints: 1, texts: 0 }).await?;
+        let rows = self.database.read(Query::new(sql, params, 1, 0)).await?;
         Ok(rows.get(0).map(|row| row.int(0)))
     }
 
@@ -195,7 +190,7 @@ impl LogReader {
     /// # Errors
     /// If the database cannot be read.
     pub async fn from_id(&self, id: i64, limit: u32, spare: Spare) -> Result<RawLogs, ReadError> {
-        self.rows("WHERE id >= ? ORDER BY id", vec![id.into()], limit, spare).await
+        self.rows(FROM_ID, vec![id.into()], limit, spare).await
     }
 
     /// Rows of a batch of a long read.
@@ -215,10 +210,38 @@ impl LogReader {
         batches: &mut impl Batches,
     ) -> Result<(), ReadError> {
         let size = self.batch_rows();
-        let limit = if self.database.engine() == Engine::Postgres { size * BATCHES_OF_COPY } else { size };
-        let query = self.query("WHERE id >= ? ORDER BY id", vec![id.into()], limit);
-        let mut parts = Batching { reader: self, batches, left: limit as usize, parsed: spare.1 };
-        self.database.read_in_parts(query, spare.0, size as usize, &mut parts).await
+        if self.database.streams() {
+            let limit = size * BATCHES;
+            let query = self.query(FROM_ID, vec![id.into()], limit);
+            let mut parts = Batching { reader: self, batches, left: limit as usize, parsed: spare.1 };
+            return self.database.read_in_parts(query, spare.0, size as usize, &mut parts).await;
+        }
+        let mut batch = self.parsed_from(id, spare).await?;
+        let mut spare = Spare::default();
+        for _ in 1..BATCHES {
+            let following =
+                batch.raw.last_id().filter(|_| !batch.raw.at_end).and_then(|id| id.checked_add(1));
+            let Some(next) = following else { break };
+            // While one is handed over, the next one is read.
+            let read = self.parsed_from(next, std::mem::take(&mut spare));
+            let (taken, read) = tokio::join!(batches.take(batch), read);
+            match taken {
+                Some(memory) => spare = memory,
+                None => return Ok(()),
+            }
+            batch = read?;
+        }
+        batches.take(batch).await;
+        Ok(())
+    }
+
+    /// A batch of a long read, parsed where it is read: while it is in that processor's cache.
+    async fn parsed_from(&self, id: i64, spare: Spare) -> Result<Logs, ReadError> {
+        let limit = self.batch_rows();
+        let query = self.query(FROM_ID, vec![id.into()], limit);
+        let (schema, Spare(rows, parsed)) = (self.schema(), spare);
+        let parse = move |rows: Rows| RawLogs::of(rows, limit, schema, parsed).parse();
+        self.database.read_then(query, rows, parse).await
     }
 
     /// The newest rows up to `id`, newest first.
@@ -251,10 +274,7 @@ impl LogReader {
     /// If the database cannot be read.
     pub async fn ids_between(&self, first: i64, last: i64, limit: u32) -> Result<Vec<i64>, ReadError> {
         let sql = format!("SELECT id FROM logs WHERE id BETWEEN ? AND ? ORDER BY id LIMIT {limit}");
-        let rows = self
-            .database
-            .read(Query { sql, params: vec![first.into(), last.into()], ints: 1, texts: 0 })
-            .await?;
+        let rows = self.database.read(Query::new(sql, vec![first.into(), last.into()], 1, 0)).await?;
         Ok(rows.iter().map(|row| row.int(0)).collect())
     }
 
@@ -267,19 +287,18 @@ impl LogReader {
     ) -> Result<RawLogs, ReadError> {
         let query = self.query(condition, params, limit);
         let rows = self.database.read_into(query, spare.0).await?;
-        let at_end = !rows.cut && rows.len() < limit as usize;
-        Ok(self.raw(rows, at_end, spare.1))
+        Ok(RawLogs::of(rows, limit, self.schema(), spare.1))
     }
 
     fn query(&self, condition: &str, params: Vec<Param>, limit: u32) -> Query {
         let (ints, texts) = (ints(&self.columns).join(", "), texts(&self.columns).join(", "));
-        let sql = format!("SELECT {ints}, {texts} FROM logs {condition} LIMIT {limit}");
-        Query { sql, params, ints: INTS, texts: TEXTS }
+        let from = format!("FROM logs {condition} LIMIT {limit}");
+        let taking = Some(format!("SELECT {TAKE}({ints}, {texts}) {from}"));
+        Query { taking, ..Query::new(format!("SELECT {ints}, {texts} {from}"), params, INTS, TEXTS) }
     }
 
-    fn raw(&self, rows: Rows, at_end: bool, parsed: Vec<Parsed>) -> RawLogs {
-        let schema = Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") };
-        RawLogs { rows, schema, parsed, at_end }
+    fn schema(&self) -> Schema {
+        Schema { one_api: is_one_api(&self.columns), has_other: self.columns.has("other") }
     }
 }
 
@@ -296,14 +315,21 @@ impl<B: Batches> Parts for Batching<'_, B> {
     async fn take(&mut self, rows: Rows, last: bool) -> Option<Rows> {
         self.left = self.left.saturating_sub(rows.len());
         let at_end = last && !rows.cut && self.left > 0;
-        let batch = self.reader.raw(rows, at_end, std::mem::take(&mut self.parsed));
-        let Spare(rows, parsed) = self.batches.take(batch).await?;
+        let (schema, parsed) = (self.reader.schema(), std::mem::take(&mut self.parsed));
+        let batch = RawLogs { rows, schema, parsed, at_end };
+        let Spare(rows, parsed) = self.batches.take(batch.parse()).await?;
         self.parsed = parsed;
         Some(rows)
     }
 }
 
 impl RawLogs {
+    /// Rows of a read that asked for `limit` rows.
+    fn of(rows: Rows, limit: u32, schema: Schema, parsed: Vec<Parsed>) -> Self {
+        let at_end = !rows.cut && rows.len() < limit as usize;
+        Self { rows, schema, parsed, at_end }
+    }
+
     /// How many rows.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -324,9 +350,9 @@ impl RawLogs {
         self.rows.get(self.rows.len().checked_sub(1)?).map(|row| row.int(0))
     }
 
-    /// When the newest row was written, unix seconds.
-    pub fn newest_at(&self) -> Option<i64> {
-        self.rows.iter().map(|row| row.int(1)).max()
+    /// When each row was written, unix seconds.
+    pub fn times(&self) -> impl Iterator<Item = i64> {
+        self.rows.iter().map(|row| row.int(1))
     }
 
     /// Parses the rows, one at a time.
@@ -342,48 +368,31 @@ impl RawLogs {
         self.rows.check_texts();
         let mut parsed = std::mem::take(&mut self.parsed);
         parsed.clear();
-        parsed.extend(self.rows.iter().map(|row| {
-            let (other, defect) = self.schema.other(row);
-            let record = record(row, self.schema, Cow::Borrowed(&other), defect);
-            let (class, fingerprint, defect) = (record.class(), record.fingerprint(), record.defect);
-            Parsed { other, defect, class, fingerprint }
-        }));
+        parsed.extend(self.rows.iter().map(|row| self.schema.other(row)));
         self.parsed = parsed;
         Logs { raw: self }
     }
 }
 
-/// A thread that parses the batches of a long read, one behind the other. It ends when no more can come, or nobody takes
-/// them.
+/// Between whoever reads a log and the thread that counts what was read.
 #[derive(Debug)]
-pub struct Parsing {
+pub struct Queue {
     /// Where batches go in.
-    pub raw: mpsc::Sender<RawLogs>,
+    pub sender: mpsc::Sender<Logs>,
     /// Where they come out.
-    pub parsed: mpsc::Receiver<Logs>,
+    pub batches: mpsc::Receiver<Logs>,
     /// Where their memory goes when nobody needs it any more, and where it is taken from.
     pub give_back: mpsc::Sender<Spare>,
-    /// See [`Parsing::give_back`].
+    /// See [`Queue::give_back`].
     pub spares: mpsc::Receiver<Spare>,
-    /// Ends with it.
-    pub thread: JoinHandle<()>,
 }
 
-impl Parsing {
-    /// Starts it for batches of this reader.
-    pub fn start(reader: &LogReader) -> Self {
-        let queue = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-        let (raw, mut read) = mpsc::channel::<RawLogs>(queue);
-        let (parser, parsed) = mpsc::channel(queue);
-        let (give_back, spares) = mpsc::channel(queue);
-        let thread = spawn_blocking(move || {
-            while let Some(batch) = read.blocking_recv() {
-                if parser.blocking_send(batch.parse()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { raw, parsed, give_back, spares, thread }
+impl Queue {
+    /// For batches of this reader.
+    pub fn new(reader: &LogReader) -> Self {
+        let length = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
+        let ((sender, batches), (give_back, spares)) = (mpsc::channel(length), mpsc::channel(length));
+        Self { sender, batches, give_back, spares }
     }
 }
 
@@ -396,10 +405,9 @@ impl Logs {
     /// The rows in order.
     pub fn iter(&self) -> impl Iterator<Item = Log<'_>> {
         let RawLogs { rows, parsed, schema, .. } = &self.raw;
-        rows.iter().zip(parsed).map(|(row, Parsed { other, defect, class, fingerprint })| Log {
-            record: record(row, *schema, Cow::Borrowed(other), *defect),
-            class,
-            fingerprint: *fingerprint,
+        rows.iter().zip(parsed).map(|(row, (other, defect))| {
+            let record = record(row, *schema, Cow::Borrowed(other), *defect);
+            Log { class: record.class(), record }
         })
     }
 
@@ -415,7 +423,7 @@ fn needs_other(kind: i64) -> bool {
 }
 
 impl Schema {
-    fn other(self, row: RowRef<'_>) -> (Other, Option<Defect>) {
+    fn other(self, row: RowRef<'_>) -> Parsed {
         if self.has_other && needs_other(row.int(2)) {
             other::parse(row.bytes(5))
         } else {

@@ -17,6 +17,16 @@ pub struct Query {
     pub ints: usize,
     /// Result columns after them, which are texts.
     pub texts: usize,
+    /// The same for a file, if there are many rows and they come in the order in which they are stored: the only result
+    /// column is a call of [`TAKE`](super::sqlite::TAKE) with all the columns.
+    pub taking: Option<String>,
+}
+
+impl Query {
+    /// A statement with `ints` integers and then `texts` texts for its result columns.
+    pub fn new(sql: impl Into<String>, params: Vec<Param>, ints: usize, texts: usize) -> Self {
+        Self { sql: sql.into(), params, ints, texts, taking: None }
+    }
 }
 
 /// A value for a `?`.
@@ -183,7 +193,7 @@ mod tests {
 
     #[test]
     fn packed_rows_come_apart_again() {
-        let query = Query { sql: String::new(), params: vec![], ints: 2, texts: 2 };
+        let query = Query::new("", vec![], 2, 2);
         let mut rows = Rows::reuse(&query, Rows::default());
         for (a, b) in [("x", ""), ("", "long text"), ("\0", "é")] {
             rows.push_int(1);

@@ -1,5 +1,5 @@
-//! A long read: rows are read, parsed and counted on a thread each, one batch behind the other; the first one of a log is
-//! committed on another.
+//! A long read: while rows are read and parsed, those read before are counted on another thread; the first long read of a log
+//! is committed on one more.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::work::Work;
 use super::{TailError, Tailer};
 use crate::newapi::LogReader;
-use crate::newapi::logs::{Batches, Parsing, RawLogs, Spare};
+use crate::newapi::logs::{Batches, Logs, Queue, RawLogs, Spare};
 use crate::store::{Committing, StoreError};
 
 /// A catch-up commits about this often, and after [`commit_rows`](crate::config::TailConfig::commit_rows).
@@ -20,11 +20,11 @@ const COMMIT_EVERY: Duration = Duration::from_secs(5);
 const SHOWN_ROUND: Duration = COMMIT_EVERY;
 const HIDDEN_ROUND: Duration = Duration::from_secs(60);
 
-/// Hands what a catch-up reads to the threads that parse and count it.
+/// Hands what a catch-up reads to the thread that counts it.
 struct Feeding<'a> {
     tailer: &'a mut Tailer,
-    sender: mpsc::Sender<RawLogs>,
-    /// Memory that they gave back.
+    sender: mpsc::Sender<Logs>,
+    /// Memory that it gave back.
     spares: mpsc::Receiver<Spare>,
     began: Instant,
     /// How long the round may take.
@@ -45,10 +45,11 @@ impl Feeding<'_> {
 }
 
 impl Batches for Feeding<'_> {
-    async fn take(&mut self, batch: RawLogs) -> Option<Spare> {
-        self.at_end = batch.at_end;
-        self.rows += batch.len() as u64;
-        self.last_id = batch.last_id().unwrap_or(self.last_id);
+    async fn take(&mut self, batch: Logs) -> Option<Spare> {
+        let raw = batch.raw();
+        self.at_end = raw.at_end;
+        self.rows += raw.len() as u64;
+        self.last_id = raw.last_id().unwrap_or(self.last_id);
         if self.sender.send(batch).await.is_err() {
             return None;
         }
@@ -59,9 +60,8 @@ impl Batches for Feeding<'_> {
 }
 
 impl Tailer {
-    /// Counts `batch` and what follows it, and commits now and then where it counts. Reading, parsing and counting
-    /// are done on a thread each, one batch behind the other. True if the end of the log was reached, and not only
-    /// an end of patience.
+    /// Counts `batch` and what follows it, and commits now and then where it counts, which is another thread than the one
+    /// that reads. True if the end of the log was reached, and not only an end of patience.
     pub(super) async fn count_on_another_core(
         &mut self,
         reader: &LogReader,
@@ -70,7 +70,7 @@ impl Tailer {
     ) -> Result<(Work, bool), TailError> {
         // Part of this may be committed when it fails. From then on only monitor.db knows what was counted.
         self.usage = None;
-        let Parsing { raw: sender, mut parsed, give_back, spares, thread: parsing } = Parsing::start(reader);
+        let Queue { sender, mut batches, give_back, spares } = Queue::new(reader);
         let (store, labels, clock) =
             (self.store.clone(), self.rules.extra_labels.clone(), self.clock.clone());
         let commit_rows = self.config.commit_rows;
@@ -81,7 +81,7 @@ impl Tailer {
             // Without another thread commits are made on this one.
             let mut committing = first.then(|| store.committing(&labels).ok()).flatten();
             let (mut committed, mut at) = (0, Instant::now());
-            while let Some(batch) = parsed.blocking_recv() {
+            while let Some(batch) = batches.blocking_recv() {
                 work.now_ms = clock.now().as_millisecond();
                 work = work.count(&batch);
                 // If there are enough, this one goes.
@@ -100,7 +100,7 @@ impl Tailer {
         let began = Instant::now();
         let mut feeding =
             Feeding { tailer: self, sender, spares, began, patience, rows: 0, last_id, at_end: false };
-        let mut next = feeding.take(batch).await;
+        let mut next = feeding.take(batch.parse()).await;
         let reached = loop {
             let Some(spare) = next else { break Ok(()) };
             if let Err(error) = reader.batches_from(feeding.last_id, spare, &mut feeding).await {
@@ -110,7 +110,6 @@ impl Tailer {
         };
         let Feeding { sender, at_end, .. } = feeding;
         drop(sender);
-        parsing.await?;
         let work = counting.await??;
         match reached {
             Ok(()) => Ok((work, at_end)),

@@ -128,7 +128,7 @@ impl Work {
             if group.is_empty() {
                 break;
             }
-            self.usage.fetch(group.iter().map(|log| (&log.record, log.class)), &self.rules);
+            self.usage.fetch(group.iter().map(|log| (&log.record, &log.class)), &self.rules);
             for log in &group {
                 self.count_one(log, remember_gaps);
             }
@@ -145,7 +145,7 @@ impl Work {
     }
 
     fn count_one(&mut self, log: &Log<'_>, remember_gaps: bool) {
-        let (record, print) = (&log.record, log.fingerprint);
+        let (record, print) = (&log.record, log.record.fingerprint());
         let mut known_before = self.position.last_id;
         if record.id <= known_before {
             return;
@@ -161,7 +161,7 @@ impl Work {
         self.position.anchor = Some(print);
         if !self.seen.knows(record.id, print) {
             self.seen.insert(record.id, print);
-            self.observe(record, log.class);
+            self.observe(record, &log.class);
         }
     }
 
@@ -208,7 +208,7 @@ impl Work {
         if batch.at_end {
             return true;
         }
-        let newest = batch.newest_at().unwrap_or(i64::MAX);
+        let newest = batch.times().max().unwrap_or(i64::MAX);
         newest >= (self.now_ms - self.late_window_ms) / 1000 - CLOCK_SKEW_SECONDS
     }
 }

@@ -67,11 +67,17 @@ impl Histogram {
         }
     }
 
-    /// Reads what counting `value` changes.
+    /// Reads it, but for its native buckets, for the sake of reading it.
     #[inline]
-    pub(super) fn glance(&self, value: f64, bounds: &[f64]) -> u64 {
-        let bucket = bounds.partition_point(|bound| *bound < value);
-        self.buckets[bucket] ^ self.sum.to_bits() ^ self.zero ^ self.native.get(native_index(value))
+    pub(super) fn glance(&self) -> u64 {
+        let [first, .., last] = self.buckets;
+        first ^ self.buckets[8] ^ last ^ self.sum.to_bits() ^ self.zero
+    }
+
+    /// Reads the native bucket of `value`.
+    #[inline]
+    pub(super) fn glance_native(&self, value: f64) -> u64 {
+        self.native.get(native_index(value))
     }
 
     /// Counts `value`, which is finite and not negative. `bounds` are those it was made for.

@@ -73,6 +73,12 @@ impl KeyRef<'_> {
 }
 
 impl Key {
+    /// Reads what comparing it begins with, for the sake of reading it.
+    #[inline]
+    pub(super) fn glance(&self) -> u64 {
+        self.channel_id.unwrap_or_default().unsigned_abs() ^ self.model.len() as u64
+    }
+
     /// The key of the series that sums what exceeds a cap, with `extra` opted-in labels.
     pub fn overflow(extra: usize) -> Self {
         Self { channel_id: None, model: OTHER.to_owned(), extra: vec![OTHER.to_owned(); extra] }

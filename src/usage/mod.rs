@@ -13,25 +13,28 @@ mod key;
 mod leaf;
 pub mod native;
 mod series;
+mod table;
 mod totals;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use hashbrown::HashSet;
-use hashbrown::hash_map::{Entry, HashMap};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::record::{Class, LogRecord};
 use adding::Adding;
 use changes::Before;
 pub use changes::{Changes, Touched};
 pub use difference::Difference;
+use histogram::Histogram;
 use key::KeyRef;
 pub use key::{Key, OTHER};
 pub use leaf::{Family, Leaf};
 use series::Addition;
 pub use series::{Cell, Series, Value};
+use table::{LabelSet, Table};
 use totals::ROW_TYPES;
 pub use totals::Totals;
 
@@ -115,7 +118,7 @@ pub struct Context<'a> {
 pub struct Usage {
     /// Grows with every state and every commit.
     version: u64,
-    series: HashMap<Arc<Key>, Arc<Series>>,
+    series: Table,
     known_models: Arc<HashSet<String>>,
     totals: Totals,
     /// Label sets per family, not counting `_other`.
@@ -163,7 +166,7 @@ impl Usage {
     #[must_use]
     pub fn resumed(mut self, version: u64) -> Self {
         self.version = version + 1;
-        for series in self.series.values_mut() {
+        for LabelSet { series, .. } in self.series.iter_mut() {
             if series.holds() {
                 Arc::make_mut(series).reborn(version + 1);
             }
@@ -173,7 +176,7 @@ impl Usage {
 
     /// Marks everything as changed, because the label dimensions are others than those stored.
     pub fn touch_all(&mut self) {
-        self.changes = Changes::of_all(self.series.keys());
+        self.changes = Changes::of_all(self.series.iter().map(|set| &set.key));
     }
 
     /// Which state this is: later ones have higher numbers.
@@ -199,17 +202,17 @@ impl Usage {
 
     /// All label sets, in no order.
     pub fn series(&self) -> impl Iterator<Item = (&Arc<Key>, &Series)> {
-        self.series.iter().map(|(key, series)| (key, series.as_ref()))
+        self.series.iter().map(|set| (&set.key, set.series.as_ref()))
     }
 
     /// One label set.
     pub fn get(&self, key: &Key) -> Option<&Series> {
-        self.series.get(key).map(Arc::as_ref)
+        self.series.get(key).map(|set| set.series.as_ref())
     }
 
     /// One label set, to be kept as it is now.
     pub fn shared(&self, key: &Key) -> Option<Arc<Series>> {
-        self.series.get(key).cloned()
+        self.series.get(key).map(|set| Arc::clone(&set.series))
     }
 
     /// Label sets of a family, not counting `_other`.
@@ -228,24 +231,34 @@ impl Usage {
     }
 
     /// Looks at whatever counting these rows will change. Each row goes to another label set than the row before, so
-    /// the processor would wait for memory row by row; looked at together, it fetches all of it at once.
+    /// the processor would wait for memory row by row. Here it looks at the same part of all of them, one part after the
+    /// other, each of which the part before says where to find: so it waits once for each part.
     pub fn fetch<'a, 'b: 'a>(
         &self,
         rows: impl Iterator<Item = (&'a LogRecord<'b>, &'a Class)>,
         rules: &Rules,
     ) {
-        let mut found = Vec::with_capacity(FETCHED);
+        let mut found: SmallVec<[(&LabelSet, &Class); FETCHED]> = SmallVec::new();
         for (record, class) in rows {
             let extra: Vec<Cow<'_, str>> =
                 rules.extra_labels.iter().map(|label| label.value(record)).collect();
             let key = KeyRef { channel_id: record.channel_id, model: &record.model, extra: &extra };
-            found.push((self.series.get(&key).map(Arc::as_ref), class));
+            found.extend(self.series.guess(&key).map(|set| (set, class)));
         }
         let mut seen = 0;
-        for (series, class) in found {
-            if let Some(series) = series {
-                seen ^= series.glance(class);
-            }
+        for (set, _) in &found {
+            seen ^= set.key.glance() ^ set.series.glance();
+        }
+        let mut timings: SmallVec<[(&Histogram, f64); 2 * FETCHED]> = SmallVec::new();
+        for (set, class) in found {
+            seen ^= u64::from(set.key.model.as_bytes().first().copied().unwrap_or_default());
+            timings.extend(set.series.timings_of(class));
+        }
+        for (histogram, _) in &timings {
+            seen ^= histogram.glance();
+        }
+        for (histogram, seconds) in timings {
+            seen ^= histogram.glance_native(seconds);
         }
         std::hint::black_box(seen);
     }
@@ -326,8 +339,8 @@ impl Usage {
         let mut fresh = Series::default();
         // Rows of the past change their series in place: a copy of each would be half as much memory again.
         let keep = context.live && self.changes.keeps();
-        let (known, before, series) = match self.series.get_key_value_mut(key) {
-            Some((known, series)) => {
+        let (known, before, series) = match self.series.get_mut(key) {
+            Some(LabelSet { key: known, series }) => {
                 let before = Before::of(series, keep && series.touched != self.version);
                 (Some(known), before, Arc::make_mut(series))
             }
@@ -347,11 +360,14 @@ impl Usage {
         let Adding { series, admitted, overflow, .. } = adding;
         if admitted && series.touched != self.version {
             series.touched = self.version;
-            let known = known.cloned().unwrap_or_else(|| Arc::new(key.to_key()));
-            if !self.series.contains_key(&known) {
-                self.series.insert(Arc::clone(&known), Arc::new(fresh));
-            }
-            self.changes.touch(known, before);
+            let key = if let Some(known) = known {
+                Arc::clone(known)
+            } else {
+                let key = Arc::new(key.to_key());
+                self.series.insert(Arc::clone(&key), Arc::new(fresh));
+                key
+            };
+            self.changes.touch(key, before);
         }
         if !overflow.is_empty() {
             self.add_to_overflow(overflow, context);
@@ -361,13 +377,13 @@ impl Usage {
     fn add_to_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
         let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
         let keep = context.live && self.changes.keeps();
-        let (before, series) = match self.series.entry(Arc::clone(&key)) {
-            Entry::Occupied(entry) => {
-                let series = entry.into_mut();
-                (Before::of(series, keep && series.touched != self.version), series)
-            }
-            Entry::Vacant(entry) => (Before::New, entry.insert(Arc::default())),
-        };
+        let mut before = Before::New;
+        if let Some(LabelSet { series, .. }) = self.series.get(key.as_ref()) {
+            before = Before::of(series, keep && series.touched != self.version);
+        } else {
+            self.series.insert(Arc::clone(&key), Arc::default());
+        }
+        let Some(LabelSet { series, .. }) = self.series.get_mut(key.as_ref()) else { return };
         let series = Arc::make_mut(series);
         for (leaf, addition) in additions {
             self.totals.overflow[leaf.family().index()] += 1;
@@ -391,7 +407,7 @@ impl Usage {
     /// Lets everything be shown that was already shown as 0 in state `seen` or before. True if there was any.
     pub fn release(&mut self, seen: u64) -> bool {
         let mut released = 0;
-        for (key, series) in &mut self.series {
+        for LabelSet { key, series } in self.series.iter_mut() {
             if series.holds_since(seen) {
                 let first = series.touched != self.version;
                 let before = Before::of(series, first && self.changes.keeps());

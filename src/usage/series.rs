@@ -181,25 +181,24 @@ impl Series {
         }
     }
 
-    /// Reads what counting a row of this class changes, for the sake of reading it.
+    /// Reads it, but for its histograms, for the sake of reading it.
     #[inline]
-    pub(super) fn glance(&self, class: &Class) -> u64 {
-        let mut seen = u64::from(self.present);
+    pub(super) fn glance(&self) -> u64 {
+        let mut seen = u64::from(self.present) ^ self.touched ^ u64::from(self.timings[0].is_some());
         for at in [0, 8, 16, NUMBERS - 1] {
             seen ^= self.numbers[at].to_bits();
         }
-        if let Class::Request(request) = class {
-            let retried = usize::from(request.retried);
-            if let Some(histogram) = &self.timings[retried] {
-                seen ^= histogram.glance(request.duration_seconds, Family::RequestDuration.bounds());
-            }
-            if let (Some(histogram), Some(seconds)) =
-                (&self.timings[2 + retried], request.first_token_seconds)
-            {
-                seen ^= histogram.glance(seconds, Family::TimeToFirstToken.bounds());
-            }
-        }
         seen
+    }
+
+    /// The histograms that counting a row of this class changes, with what it adds to them.
+    #[inline]
+    pub(super) fn timings_of(&self, class: &Class) -> impl Iterator<Item = (&Histogram, f64)> {
+        let Class::Request(request) = class else { return [None, None].into_iter().flatten() };
+        let retried = usize::from(request.retried);
+        let of = |at: usize, seconds| Some((self.timings[at].as_deref()?, seconds));
+        let first_token = request.first_token_seconds.and_then(|seconds| of(2 + retried, seconds));
+        [of(retried, request.duration_seconds), first_token].into_iter().flatten()
     }
 
     /// Adds to a counter.

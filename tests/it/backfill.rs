@@ -1,11 +1,13 @@
 //! History as `backfill` writes it, loaded by the real promtool into the real Prometheus, which then scrapes the monitor.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use token_monitor::config::Flags;
 
+use crate::ledger::traffic;
 use crate::schema::{LogRow, Version};
-use crate::servers::{Database, Engine, Prometheus};
+use crate::servers::{Database, Engine, Prometheus, Proxy};
 use crate::support::{Folder, Monitor, Process, command, eventually, flags, free_address, now};
 
 /// An opening quote, a backslash and a line break: what a label must escape.
@@ -240,9 +242,7 @@ async fn a_history_that_cannot_be_written_leaves_no_file_behind() {
     let flags = flags(&database.url, &folder.path());
     let file = folder.path().join("history.om");
     std::fs::write(&file, "an older one").expect("writing");
-    let run = |to: &std::path::Path| {
-        command(&flags).args(["backfill", "--output"]).arg(to).output().expect("it runs")
-    };
+    let run = |to: &Path| command(&flags).args(["backfill", "--output"]).arg(to).output().expect("it runs");
     let mut elsewhere = flags.clone();
     elsewhere.database_url = Some(format!("sqlite://{}", folder.path().join("none.db").display()));
     let output = command(&elsewhere).args(["backfill", "--output"]).arg(&file).output().expect("it runs");
@@ -303,13 +303,71 @@ async fn a_database_that_comes_late_is_waited_for_and_one_that_does_not_is_a_fai
     eventually("it waits", async || process.printed().contains("waiting for new-api's database")).await;
     for end in ["", "-wal", "-shm"] {
         let from = format!("{ready}{end}");
-        if std::path::Path::new(&from).exists() {
+        if Path::new(&from).exists() {
             std::fs::copy(&from, format!("{}{end}", late.display())).expect("copying");
         }
     }
     assert_eq!(process.exit_code().await, 0, "{}", process.printed());
     let text = std::fs::read_to_string(&file).expect("the file");
     assert!(text.contains("\nnewapi_requests_total{"), "{text:.200}");
+}
+
+/// What each series of a file comes to.
+fn last_values(file: &Path) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(file).expect("the file");
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let parts = samples.filter_map(|line| {
+        let (series, value_and_time) = line.rsplit_once("} ")?;
+        Some((series.to_owned(), value_and_time.split(' ').next()?.to_owned()))
+    });
+    parts.collect()
+}
+
+/// A connection breaks off while rows come over it: no row may be lost or counted twice.
+async fn network_fails(engine: Engine) {
+    let (database, folder) = (Database::create(engine, Version::V1_0_0Rc24).await, Folder::new());
+    database.insert_logs(&traffic(0, 20_000)).await;
+    let run = |url: &str, file: &Path| {
+        let mut command = command(&flags(url, &folder.path()));
+        command.args(["backfill", "--output"]).arg(file);
+        command
+    };
+    let (whole, broken) = (folder.path().join("whole.om"), folder.path().join("broken.om"));
+    let output = run(&database.url, &whole).output().expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+
+    let proxy = Proxy::in_front_of(&database.url);
+    let cut = async || {
+        proxy.heal();
+        // Some rows come through, but not all.
+        proxy.cut_after(1_500_000);
+        let process = Process::run(free_address(), run(&proxy.url(&database.url), &broken));
+        eventually("the read is cut", async || process.printed().contains("the log cannot be read")).await;
+        process
+    };
+    let mut process = cut().await;
+    proxy.heal();
+    assert_eq!(process.exit_code().await, 0, "{}", process.printed());
+    let (expected, found) = (last_values(&whole), last_values(&broken));
+    assert!(expected.keys().any(|series| series.starts_with("newapi_requests_total{")), "{expected:?}");
+    assert_eq!(found, expected);
+
+    // One that stays away is a failure, and half a history is none.
+    std::fs::remove_file(&broken).expect("the file");
+    let mut process = cut().await;
+    assert_eq!(process.exit_code().await, 1, "{}", process.printed());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").flatten().collect();
+    assert!(left.iter().all(|file| !file.file_name().to_string_lossy().contains("broken")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_connection_to_mariadb_that_breaks_off_loses_and_repeats_nothing() {
+    network_fails(Engine::MySql).await;
+}
+
+#[tokio::test]
+async fn a_connection_to_postgresql_that_breaks_off_loses_and_repeats_nothing() {
+    network_fails(Engine::Postgres).await;
 }
 
 /// Its samples must be of the rows that the monitor counts, so it must know from where that counts.

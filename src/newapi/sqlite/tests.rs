@@ -14,7 +14,14 @@ fn database(dir: &tempfile::TempDir, journal_mode: &str) -> (PathBuf, Connection
 }
 
 fn select() -> Query {
-    Query { sql: "SELECT id, pair, text FROM t ORDER BY id".into(), params: vec![], ints: 2, texts: 1 }
+    Query {
+        taking: Some(format!("SELECT {TAKE}(id, pair, text) FROM t ORDER BY id")),
+        ..Query::new("SELECT id, pair, text FROM t ORDER BY id", vec![], 2, 1)
+    }
+}
+
+async fn read(file: &SqliteFile, query: Query) -> Result<Rows, ReadError> {
+    file.read(query, Rows::default(), |rows| rows).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +50,7 @@ async fn a_writer_that_waits_for_nobody_never_fails_and_readers_see_whole_transa
         let file = SqliteFile::new(&path);
         let (mut reads, mut last) = (0, 0);
         while !done.load(Ordering::Relaxed) {
-            match file.read(select(), Rows::default()).await {
+            match read(&file, select()).await {
                 Ok(rows) => {
                     assert_eq!(rows.len() % 2, 0, "{mode}: half a transaction was read");
                     assert!(rows.len() >= last, "{mode}: rows went away");
@@ -55,7 +62,7 @@ async fn a_writer_that_waits_for_nobody_never_fails_and_readers_see_whole_transa
             }
         }
         writing.join().unwrap();
-        assert_eq!(file.read(select(), Rows::default()).await.unwrap().len(), 300, "{mode}");
+        assert_eq!(read(&file, select()).await.unwrap().len(), 300, "{mode}");
         assert!(reads > 3, "{mode}: only {reads} reads got through");
     }
 }
@@ -72,10 +79,10 @@ async fn a_transaction_in_progress_is_waited_for_and_then_said_to_be_busy() {
     for _ in 0..50 {
         writer.execute("INSERT INTO t (pair, text) VALUES (1, ?1)", ["y".repeat(4000)]).unwrap();
     }
-    let error = SqliteFile::new(&path).read(select(), Rows::default()).await.unwrap_err();
+    let error = read(&SqliteFile::new(&path), select()).await.unwrap_err();
     assert_eq!(error.reason, Reason::Busy, "{error}");
     writer.execute_batch("COMMIT").unwrap();
-    assert_eq!(SqliteFile::new(&path).read(select(), Rows::default()).await.unwrap().len(), 51);
+    assert_eq!(read(&SqliteFile::new(&path), select()).await.unwrap().len(), 51);
 }
 
 #[tokio::test]
@@ -84,40 +91,83 @@ async fn a_file_put_in_place_of_another_is_opened_anew() {
     let (path, writer) = database(&dir, "delete");
     writer.execute("INSERT INTO t (pair, text) VALUES (1, 'old')", []).unwrap();
     let file = SqliteFile::new(&path);
-    assert_eq!(file.read(select(), Rows::default()).await.unwrap().get(0).unwrap().text(0), "old");
+    assert_eq!(read(&file, select()).await.unwrap().get(0).unwrap().text(0), "old");
     let other = tempfile::tempdir().unwrap();
     let (replacement, writer) = database(&other, "delete");
     writer.execute("INSERT INTO t (pair, text) VALUES (1, 'new')", []).unwrap();
     std::fs::copy(&replacement, dir.path().join("copy")).unwrap();
     std::fs::rename(dir.path().join("copy"), &path).unwrap();
-    assert_eq!(file.read(select(), Rows::default()).await.unwrap().get(0).unwrap().text(0), "new");
+    assert_eq!(read(&file, select()).await.unwrap().get(0).unwrap().text(0), "new");
 }
 
 #[tokio::test]
 async fn each_failure_has_its_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let missing =
-        SqliteFile::new(&dir.path().join("missing.db")).read(select(), Rows::default()).await.unwrap_err();
+    let missing = read(&SqliteFile::new(&dir.path().join("missing.db")), select()).await.unwrap_err();
     assert_eq!(missing.reason, Reason::Unreachable);
     let (path, _writer) = database(&dir, "delete");
-    let query = |sql: &str| Query { sql: sql.into(), params: vec![], ints: 1, texts: 0 };
+    let query = |sql: &str| Query::new(sql, vec![], 1, 0);
     let file = SqliteFile::new(&path);
-    assert_eq!(
-        file.read(query("SELECT id FROM nope"), Rows::default()).await.unwrap_err().reason,
-        Reason::MissingTable
-    );
-    assert_eq!(
-        file.read(query("SELECT nope FROM t"), Rows::default()).await.unwrap_err().reason,
-        Reason::MissingColumn
-    );
+    assert_eq!(read(&file, query("SELECT id FROM nope")).await.unwrap_err().reason, Reason::MissingTable);
+    assert_eq!(read(&file, query("SELECT nope FROM t")).await.unwrap_err().reason, Reason::MissingColumn);
     let garbage = dir.path().join("garbage.db");
     std::fs::write(&garbage, vec![7_u8; 9000]).unwrap();
-    assert_eq!(
-        SqliteFile::new(&garbage).read(select(), Rows::default()).await.unwrap_err().reason,
-        Reason::Corrupt
-    );
-    assert!(
-        file.read(query("DELETE FROM t RETURNING id"), Rows::default()).await.is_err(),
-        "the file is read only"
-    );
+    assert_eq!(read(&SqliteFile::new(&garbage), select()).await.unwrap_err().reason, Reason::Corrupt);
+    assert!(read(&file, query("DELETE FROM t RETURNING id")).await.is_err(), "the file is read only");
+}
+
+/// The quick way takes rows when SQLite looks at them, which is not when it gives them out if it has to sort them.
+#[tokio::test]
+async fn rows_come_in_order_and_as_many_as_wanted_however_the_table_is_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, writer) = database(&dir, "delete");
+    let file = SqliteFile::new(&path);
+    for table in ["(id INTEGER PRIMARY KEY, n)", "(id BIGINT PRIMARY KEY, n)", "(id INTEGER, n)"] {
+        writer.execute_batch(&format!("DROP TABLE t; CREATE TABLE t {table}")).unwrap();
+        for id in [7, 3, 9, 1, 5] {
+            writer.execute("INSERT INTO t VALUES (?1, 10 * ?1)", [id]).unwrap();
+        }
+        for (order, limit, wanted) in [
+            ("id", 3, vec![3, 5, 7]),
+            ("id", 9, vec![3, 5, 7, 9]),
+            ("id DESC", 2, vec![9, 7]),
+            ("id", 1, vec![3]),
+            ("id", 0, vec![]),
+        ] {
+            let rest = format!("FROM t WHERE id > ? ORDER BY {order} LIMIT {limit}");
+            let query = Query {
+                taking: Some(format!("SELECT {TAKE}(id, n) {rest}")),
+                ..Query::new(format!("SELECT id, n {rest}"), vec![1.into()], 2, 0)
+            };
+            let rows = read(&file, query).await.unwrap();
+            let found: Vec<(i64, i64)> = rows.iter().map(|row| (row.int(0), row.int(1))).collect();
+            let wanted: Vec<(i64, i64)> = wanted.into_iter().map(|id| (id, 10 * id)).collect();
+            assert_eq!(found, wanted, "{table} {rest}");
+        }
+    }
+}
+
+/// SQLite keeps what it is given: both ways read it alike.
+#[tokio::test]
+async fn odd_values_are_the_same_by_either_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, writer) = database(&dir, "delete");
+    let odd = "NULL, '', 'true', ' 12 ', 1.9, -9e99, x'00ff', 'é', 9223372036854775807, char(0)";
+    let values: Vec<&str> = odd.split(", ").collect();
+    writer.execute_batch("DROP TABLE t; CREATE TABLE t (id INTEGER PRIMARY KEY, number, text)").unwrap();
+    for number in &values {
+        for text in &values {
+            writer.execute(&format!("INSERT INTO t (number, text) VALUES ({number}, {text})"), []).unwrap();
+        }
+    }
+    let file = SqliteFile::new(&path);
+    let plain = Query::new("SELECT id, number, text FROM t ORDER BY id", vec![], 2, 1);
+    let taking = Some(format!("SELECT {TAKE}(id, number, text) FROM t ORDER BY id"));
+    let rows = read(&file, Query { taking, ..plain.clone() }).await.unwrap();
+    let expected = read(&file, plain).await.unwrap();
+    let all = |rows: &Rows| -> Vec<(i64, i64, Vec<u8>)> {
+        rows.iter().map(|row| (row.int(0), row.int(1), row.bytes(0).to_vec())).collect()
+    };
+    assert_eq!(all(&rows).len(), values.len() * values.len());
+    assert_eq!(all(&rows), all(&expected));
 }

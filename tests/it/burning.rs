@@ -1,5 +1,7 @@
 //! The whole story, with everything as shipped: the demo burns money, a limit is crossed, Prometheus and two Alertmanagers
 //! tell the monitor, the channel is disabled, three chats say so once each, and when it is over the channel is enabled again.
+//!
+//! It takes longest of all; its name is one of the first in the alphabet, so that it does not end long after the others.
 
 use std::time::Duration;
 
