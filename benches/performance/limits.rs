@@ -24,10 +24,10 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Rows that come meanwhile.
 const ROWS_PER_SECOND: u32 = 10;
 
-/// What all rows have cost, in new-api's own unit: consumed less given back, without channel tests. Their ages are within
-/// the window.
+/// What all rows have cost, in new-api's own unit: consumed less given back, without channel tests, which have the name of
+/// a token and no token. Their ages are within the window.
 const QUOTA: &str = "SELECT SUM(CASE WHEN type = 6 THEN -quota ELSE quota END) FROM logs \
-                     WHERE type IN (2, 6) AND (type = 6 OR token_id <> 0)";
+                     WHERE type IN (2, 6) AND (type = 6 OR token_id <> 0 OR COALESCE(token_name, '') = '')";
 
 /// All lines of one engine.
 pub fn measure(table: &Table, folder: &Path) -> anyhow::Result<Vec<Row>> {

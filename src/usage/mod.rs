@@ -34,7 +34,7 @@ pub use key::{Key, OTHER};
 pub use leaf::{Family, Leaf};
 use series::Addition;
 pub use series::{Cell, Series, Value};
-use table::{LabelSet, Table};
+use table::Table;
 use totals::ROW_TYPES;
 pub use totals::Totals;
 
@@ -166,7 +166,7 @@ impl Usage {
     #[must_use]
     pub fn resumed(mut self, version: u64) -> Self {
         self.version = version + 1;
-        for LabelSet { series, .. } in self.series.iter_mut() {
+        for (_, series) in self.series.iter_mut() {
             if series.holds() {
                 Arc::make_mut(series).reborn(version + 1);
             }
@@ -176,7 +176,7 @@ impl Usage {
 
     /// Marks everything as changed, because the label dimensions are others than those stored.
     pub fn touch_all(&mut self) {
-        self.changes = Changes::of_all(self.series.iter().map(|set| &set.key));
+        self.changes = Changes::of_all(self.series.iter().map(|(key, _)| key));
     }
 
     /// Which state this is: later ones have higher numbers.
@@ -200,19 +200,19 @@ impl Usage {
         &self.totals
     }
 
-    /// All label sets, in no order.
+    /// All label sets, in the order of their appearance.
     pub fn series(&self) -> impl Iterator<Item = (&Arc<Key>, &Series)> {
-        self.series.iter().map(|set| (&set.key, set.series.as_ref()))
+        self.series.iter().map(|(key, series)| (key, series.as_ref()))
     }
 
     /// One label set.
     pub fn get(&self, key: &Key) -> Option<&Series> {
-        self.series.get(key).map(|set| set.series.as_ref())
+        self.series.get(key).map(Arc::as_ref)
     }
 
     /// One label set, to be kept as it is now.
     pub fn shared(&self, key: &Key) -> Option<Arc<Series>> {
-        self.series.get(key).map(|set| Arc::clone(&set.series))
+        self.series.get(key).cloned()
     }
 
     /// Label sets of a family, not counting `_other`.
@@ -238,21 +238,21 @@ impl Usage {
         rows: impl Iterator<Item = (&'a LogRecord<'b>, &'a Class)>,
         rules: &Rules,
     ) {
-        let mut found: SmallVec<[(&LabelSet, &Class); FETCHED]> = SmallVec::new();
+        let mut found: SmallVec<[(&Key, &Series, &Class); FETCHED]> = SmallVec::new();
         for (record, class) in rows {
             let extra: Vec<Cow<'_, str>> =
                 rules.extra_labels.iter().map(|label| label.value(record)).collect();
             let key = KeyRef { channel_id: record.channel_id, model: &record.model, extra: &extra };
-            found.extend(self.series.guess(&key).map(|set| (set, class)));
+            found.extend(self.series.guess(&key).map(|(key, series)| (key, series, class)));
         }
         let mut seen = 0;
-        for (set, _) in &found {
-            seen ^= set.key.glance() ^ set.series.glance();
+        for (key, series, _) in &found {
+            seen ^= key.glance() ^ series.glance();
         }
         let mut timings: SmallVec<[(&Histogram, f64); 2 * FETCHED]> = SmallVec::new();
-        for (set, class) in found {
-            seen ^= u64::from(set.key.model.as_bytes().first().copied().unwrap_or_default());
-            timings.extend(set.series.timings_of(class));
+        for (key, series, class) in found {
+            seen ^= u64::from(key.model.as_bytes().first().copied().unwrap_or_default());
+            timings.extend(series.timings_of(class));
         }
         for (histogram, _) in &timings {
             seen ^= histogram.glance();
@@ -340,7 +340,7 @@ impl Usage {
         // Rows of the past change their series in place: a copy of each would be half as much memory again.
         let keep = context.live && self.changes.keeps();
         let (known, before, series) = match self.series.get_mut(key) {
-            Some(LabelSet { key: known, series }) => {
+            Some((known, series)) => {
                 let before = Before::of(series, keep && series.touched != self.version);
                 (Some(known), before, Arc::make_mut(series))
             }
@@ -378,12 +378,12 @@ impl Usage {
         let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
         let keep = context.live && self.changes.keeps();
         let mut before = Before::New;
-        if let Some(LabelSet { series, .. }) = self.series.get(key.as_ref()) {
+        if let Some(series) = self.series.get(key.as_ref()) {
             before = Before::of(series, keep && series.touched != self.version);
         } else {
             self.series.insert(Arc::clone(&key), Arc::default());
         }
-        let Some(LabelSet { series, .. }) = self.series.get_mut(key.as_ref()) else { return };
+        let Some((_, series)) = self.series.get_mut(key.as_ref()) else { return };
         let series = Arc::make_mut(series);
         for (leaf, addition) in additions {
             self.totals.overflow[leaf.family().index()] += 1;
@@ -407,7 +407,7 @@ impl Usage {
     /// Lets everything be shown that was already shown as 0 in state `seen` or before. True if there was any.
     pub fn release(&mut self, seen: u64) -> bool {
         let mut released = 0;
-        for LabelSet { key, series } in self.series.iter_mut() {
+        for (key, series) in self.series.iter_mut() {
             if series.holds_since(seen) {
                 let first = series.touched != self.version;
                 let before = Before::of(series, first && self.changes.keeps());

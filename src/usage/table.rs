@@ -8,48 +8,63 @@ use hashbrown::{DefaultHashBuilder, Equivalent, HashTable};
 use super::key::Key;
 use super::series::Series;
 
-/// One label set. Both parts are shared with other states until they are touched.
-#[derive(Debug, Clone)]
-pub(super) struct LabelSet {
-    pub(super) key: Arc<Key>,
-    pub(super) series: Arc<Series>,
-}
-
-/// All of them.
+/// All label sets, numbered in the order of their appearance. A clone costs a step for each of them, and is made for every
+/// poll that brings rows: so labels, which hardly ever change, are shared as one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
+    labels: Arc<Labels>,
+    /// By number.
+    series: Vec<Arc<Series>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Labels {
     hasher: DefaultHashBuilder,
-    sets: HashTable<LabelSet>,
+    numbers: HashTable<usize>,
+    /// By number.
+    keys: Vec<Arc<Key>>,
+}
+
+impl Labels {
+    fn find<Q: Hash + Equivalent<Arc<Key>>>(&self, key: &Q) -> Option<usize> {
+        self.numbers.find(self.hasher.hash_one(key), |number| key.equivalent(&self.keys[*number])).copied()
+    }
 }
 
 impl Table {
-    pub(super) fn get<Q: Hash + Equivalent<Arc<Key>>>(&self, key: &Q) -> Option<&LabelSet> {
-        self.sets.find(self.hasher.hash_one(key), |set| key.equivalent(&set.key))
+    pub(super) fn get<Q: Hash + Equivalent<Arc<Key>>>(&self, key: &Q) -> Option<&Arc<Series>> {
+        self.labels.find(key).map(|number| &self.series[number])
     }
 
-    pub(super) fn get_mut<Q: Hash + Equivalent<Arc<Key>>>(&mut self, key: &Q) -> Option<&mut LabelSet> {
-        self.sets.find_mut(self.hasher.hash_one(key), |set| key.equivalent(&set.key))
+    pub(super) fn get_mut<Q: Hash + Equivalent<Arc<Key>>>(
+        &mut self,
+        key: &Q,
+    ) -> Option<(&Arc<Key>, &mut Arc<Series>)> {
+        self.labels.find(key).map(|number| (&self.labels.keys[number], &mut self.series[number]))
     }
 
     /// What is most likely found, without a look at any labels: they lie elsewhere, and whoever looks waits for them.
     #[inline]
-    pub(super) fn guess(&self, key: &impl Hash) -> Option<&LabelSet> {
-        self.sets.find(self.hasher.hash_one(key), |_| true)
+    pub(super) fn guess(&self, key: &impl Hash) -> Option<(&Key, &Series)> {
+        let Labels { hasher, numbers, keys } = self.labels.as_ref();
+        numbers.find(hasher.hash_one(key), |_| true).map(|number| (&*keys[*number], &*self.series[*number]))
     }
 
     /// Adds one that is not there.
     pub(super) fn insert(&mut self, key: Arc<Key>, series: Arc<Series>) {
-        let Self { hasher, sets } = self;
-        let hash = hasher.hash_one(&key);
-        sets.insert_unique(hash, LabelSet { key, series }, |set| hasher.hash_one(&set.key));
+        let Labels { hasher, numbers, keys } = Arc::make_mut(&mut self.labels);
+        let (hash, number) = (hasher.hash_one(&key), keys.len());
+        keys.push(key);
+        numbers.insert_unique(hash, number, |number| hasher.hash_one(&keys[*number]));
+        self.series.push(series);
     }
 
-    /// All of them, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &LabelSet> {
-        self.sets.iter()
+    /// All of them, in the order of their appearance.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<Key>, &Arc<Series>)> {
+        self.labels.keys.iter().zip(&self.series)
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut LabelSet> {
-        self.sets.iter_mut()
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<Key>, &mut Arc<Series>)> {
+        self.labels.keys.iter().zip(&mut self.series)
     }
 }
