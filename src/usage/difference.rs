@@ -127,10 +127,16 @@ impl RareDifference {
 impl HistogramDifference {
     /// None if they are alike. One that is new differs, whatever it counts.
     fn between(before: Option<&Histogram>, now: &Histogram) -> Option<Self> {
+        // Every value is in one of the buckets, so where these are what they were, so is the rest.
+        let same =
+            |before: &Histogram| now.sum.to_bits() == before.sum.to_bits() && now.buckets == before.buckets;
+        if before.is_some_and(same) {
+            return None;
+        }
         let none = Histogram::default();
         let known = before.unwrap_or(&none);
         let buckets = (0..).zip(now.buckets.iter().zip(&known.buckets));
-        let difference = Self {
+        Some(Self {
             sum: now.sum,
             zero: now.zero,
             buckets: buckets
@@ -138,13 +144,7 @@ impl HistogramDifference {
                 .map(|(at, (now, _))| (at, *now))
                 .collect(),
             native: now.native.differing_from(&known.native).collect(),
-        };
-        let differs = before.is_none()
-            || now.sum.to_bits() != known.sum.to_bits()
-            || now.zero != known.zero
-            || !difference.buckets.is_empty()
-            || !difference.native.is_empty();
-        differs.then_some(difference)
+        })
     }
 
     fn apply(self, histogram: &mut Histogram) -> bool {

@@ -51,6 +51,14 @@ impl Program {
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
+    /// Waits until it has noted of so many messages that they were sent: what is killed before that is sent again.
+    async fn has_noted(&self, sent: usize) {
+        eventually("what was sent is noted", async || {
+            self.api.pages("deliveries?state=sent").await.0.len() == sent
+        })
+        .await;
+    }
+
     /// Ends it in the midst of whatever it does.
     async fn kill(self) {
         self.running.abort();
@@ -77,6 +85,7 @@ async fn a_silent_watchdog_is_told_once_however_often_the_program_is_killed_and_
     assert!(heard.elapsed() >= TIMEOUT, "told after {:?}", heard.elapsed());
 
     // Killed in the silence, after it was told.
+    program.has_noted(3).await;
     program.kill().await;
     let program = Program::start(&chats, &folder.path()).await;
     sleep(LONG_ENOUGH).await;
