@@ -325,6 +325,9 @@ async fn an_operator_is_told_what_is_wrong_with_a_request() {
     problem("no channel", &sent(ask("0/trip")).await, 400);
     problem("no channel", &sent(ask("x/reset")).await, 400);
     problem("a field", &sent(ask("3/trip").body(r#"{"why":"x"}"#)).await, 400);
+    for odd in ["[]", " []", r#"["x"]"#, "null", "3", r#""x""#, " "] {
+        problem(odd, &sent(ask("3/reset").body(odd)).await, 400);
+    }
     problem("long", &sent(ask("3/trip").body(json!({"reason": "x".repeat(201)}).to_string())).await, 400);
     problem("longer", &sent(ask("3/trip").body("x".repeat(9_000))).await, 413);
     problem("a parameter", &sent(ask("3/trip?force=true")).await, 400);

@@ -352,6 +352,10 @@ fn reason(body: &[u8]) -> Result<String, Problem> {
     if body.is_empty() {
         return Ok(String::new());
     }
+    // Else an empty array would do, for serde takes a list of values for an object of them.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(wrong("it is not a JSON object".to_owned()));
+    }
     let asked: Asked = serde_json::from_slice(body).map_err(|error| wrong(echo(&error.to_string())))?;
     let reason = asked.reason.unwrap_or_default();
     if reason.chars().count() > LONGEST_REASON || reason.chars().any(char::is_control) {
