@@ -293,7 +293,8 @@ impl LogReader {
     fn query(&self, condition: &str, params: Vec<Param>, limit: u32) -> Query {
         let (ints, texts) = (ints(&self.columns).join(", "), texts(&self.columns).join(", "));
         let from = format!("FROM logs {condition} LIMIT {limit}");
-        let taking = Some(format!("SELECT {TAKE}({ints}, {texts}) {from}"));
+        let taking = (self.database.engine() == Engine::Sqlite)
+            .then(|| format!("SELECT {TAKE}({ints}, {texts}) {from}"));
         Query { taking, ..Query::new(format!("SELECT {ints}, {texts} {from}"), params, INTS, TEXTS) }
     }
 

@@ -377,13 +377,9 @@ impl Usage {
     fn add_to_overflow(&mut self, additions: Vec<(Leaf, Addition)>, context: &Context<'_>) {
         let key = Arc::new(Key::overflow(context.rules.extra_labels.len()));
         let keep = context.live && self.changes.keeps();
-        let mut before = Before::New;
-        if let Some(series) = self.series.get(key.as_ref()) {
-            before = Before::of(series, keep && series.touched != self.version);
-        } else {
-            self.series.insert(Arc::clone(&key), Arc::default());
-        }
-        let Some((_, series)) = self.series.get_mut(key.as_ref()) else { return };
+        let (series, new) = self.series.get_or_insert(&key);
+        let before =
+            if new { Before::New } else { Before::of(series, keep && series.touched != self.version) };
         let series = Arc::make_mut(series);
         for (leaf, addition) in additions {
             self.totals.overflow[leaf.family().index()] += 1;

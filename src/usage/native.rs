@@ -92,15 +92,13 @@ impl Native {
         let alike = self.first == before.first
             && self.counts.len() == before.counts.len()
             && self.carried == before.carried;
-        let (quick, slow) = if alike { (Some(before), None) } else { (None, Some(before)) };
-        let quick = quick.into_iter().flat_map(|before| {
-            let counts = (self.first..).zip(self.counts.iter().zip(&before.counts));
-            counts.filter(|(_, (now, before))| now != before).map(|(index, _)| (index, self.get(index)))
-        });
-        let slow = slow
-            .into_iter()
-            .flat_map(|before| self.iter().filter(|(index, count)| before.get(*index) != *count));
-        quick.chain(slow)
+        let differs = move |at: usize, index: i32, count: u32| {
+            if alike { before.counts[at] != count } else { before.get(index) != self.get(index) }
+        };
+        let counts = (self.first..).zip(&self.counts).enumerate();
+        counts
+            .filter(move |(at, (index, count))| differs(*at, *index, **count))
+            .map(|(_, (index, _))| (index, self.get(index)))
     }
 
     #[inline]

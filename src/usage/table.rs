@@ -50,13 +50,21 @@ impl Table {
         numbers.find(hasher.hash_one(key), |_| true).map(|number| (&*keys[*number], &*self.series[*number]))
     }
 
-    /// Adds one that is not there.
-    pub(super) fn insert(&mut self, key: Arc<Key>, series: Arc<Series>) {
+    /// The one of `key`, and whether it is new.
+    pub(super) fn get_or_insert(&mut self, key: &Arc<Key>) -> (&mut Arc<Series>, bool) {
+        let known = self.labels.find(key.as_ref());
+        let number = known.unwrap_or_else(|| self.insert(Arc::clone(key), Arc::default()));
+        (&mut self.series[number], known.is_none())
+    }
+
+    /// Adds one that is not there. Gives its number.
+    pub(super) fn insert(&mut self, key: Arc<Key>, series: Arc<Series>) -> usize {
         let Labels { hasher, numbers, keys } = Arc::make_mut(&mut self.labels);
         let (hash, number) = (hasher.hash_one(&key), keys.len());
         keys.push(key);
         numbers.insert_unique(hash, number, |number| hasher.hash_one(&keys[*number]));
         self.series.push(series);
+        number
     }
 
     /// All of them, in the order of their appearance.

@@ -196,7 +196,7 @@ impl Handles {
         let taking: Arc<Mutex<Taking>> = Arc::default();
         let into = Arc::clone(&taking);
         let take = move |row: &Context<'_>| {
-            locked(&into).take(row);
+            locked(&into).take(row)?;
             Ok(Null)
         };
         connection.create_scalar_function(TAKE, -1, FunctionFlags::SQLITE_DIRECTONLY, take)?;
@@ -254,13 +254,7 @@ impl Open {
         let mut statement = self.connection.prepare_cached(&query.sql)?;
         let mut found = statement.query(rusqlite::params_from_iter(&query.params))?;
         while let Some(row) = found.next()? {
-            for column in 0..query.ints {
-                rows.push_int(integer(row.get_ref(column)?));
-            }
-            for column in query.ints..query.ints + query.texts {
-                push_text(&mut rows, row.get_ref(column)?);
-            }
-            if rows.end_row() {
+            if push_row(&mut rows, |column| row.get_ref(column))? {
                 break;
             }
         }
@@ -287,19 +281,13 @@ impl Open {
 }
 
 impl Taking {
-    fn take(&mut self, row: &Context<'_>) {
-        if !std::mem::take(&mut self.awaited) {
+    fn take(&mut self, row: &Context<'_>) -> rusqlite::Result<()> {
+        if std::mem::take(&mut self.awaited) {
+            push_row(&mut self.rows, |column| Ok(row.get_raw(column)))?;
+        } else {
             self.astray = true;
-            return;
         }
-        let (ints, texts) = self.rows.shape();
-        for column in 0..ints {
-            self.rows.push_int(integer(row.get_raw(column)));
-        }
-        for column in ints..ints + texts {
-            push_text(&mut self.rows, row.get_raw(column));
-        }
-        self.rows.end_row();
+        Ok(())
     }
 }
 
@@ -343,6 +331,22 @@ fn integer(value: ValueRef<'_>) -> i64 {
         },
         ValueRef::Null => 0,
     }
+}
+
+/// Adds a row of these values. True if no further one should be taken.
+#[inline]
+fn push_row<'a>(
+    rows: &mut Rows,
+    value: impl Fn(usize) -> rusqlite::Result<ValueRef<'a>>,
+) -> rusqlite::Result<bool> {
+    let (ints, texts) = rows.shape();
+    for column in 0..ints {
+        rows.push_int(integer(value(column)?));
+    }
+    for column in ints..ints + texts {
+        push_text(rows, value(column)?);
+    }
+    Ok(rows.end_row())
 }
 
 fn push_text(rows: &mut Rows, value: ValueRef<'_>) {
