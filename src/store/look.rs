@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::{APPLICATION_ID, BUSY_TIMEOUT, MIGRATIONS, Store, StoreError, check, lock_path};
+use super::{APPLICATION_ID, BUSY_TIMEOUT, Lock, MIGRATIONS, Store, StoreError, check, lock_path};
 
 /// What a look at the file found; what is wrong with it is an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,10 @@ fn is_locked(path: &Path) -> std::io::Result<bool> {
         Err(error) => return Err(error),
     };
     match file.try_lock_shared() {
-        Ok(()) => Ok(false),
+        Ok(()) => {
+            drop(Lock(file));
+            Ok(false)
+        }
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error),
     }

@@ -124,7 +124,7 @@ pub struct Store {
     readers: Arc<history::Readers>,
     path: PathBuf,
     /// None beside another process that has it.
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<Lock>>,
 }
 
 impl Store {
@@ -267,9 +267,21 @@ pub struct Writing<'a> {
     transaction: &'a Transaction<'a>,
 }
 
+/// What keeps other processes out. Given back in words and not only by closing the file: a child that this process is
+/// just starting has a copy of the handle until it runs a program of its own.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // If it fails, closing the file does the same.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Takes the lock that keeps other processes out. It is a file of its own because SQLite drops every lock that
 /// a process has on its files when any handle to them is closed.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path) -> Result<Lock, StoreError> {
     let name = lock_path(path);
     let unusable = |error: std::io::Error| StoreError::Unusable {
         path: path.to_owned(),
@@ -277,7 +289,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
     };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name).map_err(unusable)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
         Err(TryLockError::Error(error)) => Err(unusable(error)),
     }

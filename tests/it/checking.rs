@@ -6,7 +6,7 @@ use crate::ledger::traffic;
 use crate::process::{Ended, run_with, small};
 use crate::schema::Version;
 use crate::servers::{Database, Engine, free_port};
-use crate::support::{Folder, Process, eventually, flags};
+use crate::support::{Folder, Process, flags};
 
 const VERSION: Version = Version::V1_0_0Rc24;
 
@@ -100,7 +100,7 @@ async fn check_and_the_monitor_name_in_the_same_words_whose_windows_begin_before
     let line = format!("warn  limits: long: {words}; it was read from ");
     assert!(checked.printed.contains(&line), "{}", checked.printed);
     let monitor = Process::spawn(&flags);
-    eventually("the monitor says so too", async || monitor.printed().contains(words)).await;
+    monitor.prints(words).await;
     let said = monitor.printed();
     let line = said.lines().find(|line| line.contains(words)).expect("the line");
     assert!(line.contains("long") && !line.contains("brief"), "{line}");

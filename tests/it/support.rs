@@ -122,6 +122,20 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
+    /// Waits until these words stand in what it has printed.
+    pub async fn prints(&self, words: &str) {
+        self.prints_times(1, words).await;
+    }
+
+    /// The same, until they stand there so often.
+    pub async fn prints_times(&self, times: usize, words: &str) {
+        let began = Instant::now();
+        while self.printed().matches(words).count() < times {
+            assert!(began.elapsed() < PATIENCE, "not {times} times {words:?} in:\n{}", self.printed());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until it has ended, and gives its exit code.
     pub async fn exit_code(&mut self) -> i32 {
         let child = std::cell::RefCell::new(&mut self.child);

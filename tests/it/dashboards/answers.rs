@@ -70,8 +70,13 @@ impl Values {
     /// `log_id` is what the log detail opens on.
     async fn of(api: &Api, log_id: &str) -> Self {
         let slow = api.get("slow-requests?limit=500").await;
-        let tried_twice = |row: &&Value| list(&row["attempts"]).len() > 1 && row["request_id"].is_string();
-        let row = list(&slow["items"]).iter().find(tried_twice).expect("a slow request that was tried twice");
+        // Streamed, because only that has a time to its first token.
+        let has_everything = |row: &&Value| {
+            list(&row["attempts"]).len() > 1
+                && row["request_id"].is_string()
+                && row["time_to_first_token_seconds"].is_number()
+        };
+        let row = list(&slow["items"]).iter().find(has_everything).expect("a streamed one, tried twice");
         let mut values = BTreeMap::from([
             ("__from", ((now() - 86_400) * 1000).to_string()),
             ("__to", (now() * 1000).to_string()),

@@ -191,7 +191,7 @@ async fn fault_29_no_secret_is_logged_or_kept() {
     process.kill();
     queue(&folder.path(), 2..4, &Target::ALL);
     let process = start(address, &folder.path(), &all);
-    eventually("all are refused", async || process.printed().matches("given up").count() >= 6).await;
+    process.prints_times(6, "given up").await;
     printed += &process.printed();
     process.kill();
     // Nobody there at all.
@@ -202,7 +202,7 @@ async fn fault_29_no_secret_is_logged_or_kept() {
     }
     queue(&folder.path(), 4..5, &Target::ALL);
     let process = start(address, &folder.path(), &all);
-    eventually("nobody answers", async || process.printed().matches("to be sent again").count() >= 3).await;
+    process.prints_times(3, "to be sent again").await;
     printed += &process.printed();
     process.kill();
     let mut everything = printed.into_bytes();
