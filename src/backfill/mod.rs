@@ -23,7 +23,8 @@ use tokio::task::spawn_blocking;
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
-use crate::newapi::logs::{Batches, Log, Logs, Queue, Spare};
+use crate::newapi::batches::{Batch, Batches, Demand, Queue};
+use crate::newapi::logs::{Log, Logs, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
 use crate::store::{Position, Store};
 use crate::usage::{Context, FETCHED, Rules, Usage};
@@ -246,6 +247,7 @@ async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -
     let work = spawn_blocking(move || {
         let mut counting = counting;
         while let Some(batch) = batches.blocking_recv() {
+            let batch = batch.into_logs();
             counting.count(&batch)?;
             // If there are enough, this one goes.
             let _ = give_back.try_send(batch.into_spare());
@@ -263,7 +265,7 @@ async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -
 
 /// Hands what is read to the thread that counts it.
 struct Feeding {
-    sender: mpsc::Sender<Logs>,
+    sender: mpsc::Sender<Batch>,
     /// Memory that it gave back.
     spares: mpsc::Receiver<Spare>,
     first: i64,
@@ -293,7 +295,7 @@ impl Feeding {
 }
 
 impl Batches for Feeding {
-    async fn take(&mut self, batch: Logs) -> Option<Spare> {
+    async fn take(&mut self, batch: Batch) -> Option<Spare> {
         let last_id = batch.raw().last_id().filter(|_| !batch.raw().at_end);
         self.rows += batch.raw().len() as u64;
         self.next = last_id.and_then(|id| id.checked_add(1));
@@ -304,6 +306,10 @@ impl Batches for Feeding {
         self.next?;
         self.report(last_id?);
         Some(self.spare())
+    }
+
+    fn demand(&self) -> Demand {
+        Demand::of(&self.sender)
     }
 }
 

@@ -3,7 +3,9 @@
 //! A series gets its first sample at 0 one step before it counts anything, because Prometheus takes the first sample for
 //! the beginning. It is written at every step while it changes and for a while after, and not at all while it rests; when it
 //! changes again, what it was a step before is written first. So an increase over any window is what was counted in it.
+//! The histograms of a label set rest each by itself: most of the file is their lines, and few requests are retried.
 
+use std::array;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
@@ -14,15 +16,16 @@ use super::text::{Shown, Text, What};
 use crate::metrics::label_text;
 use crate::record::ChannelId;
 use crate::threads::Behind;
-use crate::usage::{Key, Rules, Series, Touched, Usage};
+use crate::usage::{Key, PARTS, Rules, Series, Touched, Usage};
 
 /// A series that has not changed for so long rests, in seconds: as long as Prometheus looks back for a sample, and some
 /// steps of every length more.
 const RESTS_AFTER: i64 = 3600;
 
-/// Label sets that are handed on together, to be written as text on another thread, and how often so many may wait for it.
+/// Label sets that are handed on together, to be written as text on another thread, and how often so many may wait for it:
+/// all those of a step come at once, and the rows of the next are counted while they are written.
 const TOGETHER: usize = 100;
-const WAITING: usize = 2;
+const WAITING: usize = 40;
 
 /// What a scrape would add and new-api tells.
 #[derive(Debug, Clone, Default)]
@@ -44,13 +47,34 @@ struct Track {
     /// Its labels, without braces.
     labels: Arc<str>,
     shown: Arc<Series>,
-    changed_at: i64,
-    written_at: i64,
+    /// When each part changed last, and when it was written.
+    changed_at: [i64; PARTS],
+    written_at: [i64; PARTS],
 }
 
 impl Track {
-    fn as_of(&self, at: i64) -> Shown {
-        Shown { labels: Arc::clone(&self.labels), what: What::Series(Arc::clone(&self.shown)), at }
+    fn new(labels: Arc<str>, shown: Arc<Series>) -> Self {
+        Self { labels, shown, changed_at: [0; PARTS], written_at: [i64::MIN; PARTS] }
+    }
+
+    /// Whether each part is awake at that time.
+    fn awake(&self, at: i64) -> [bool; PARTS] {
+        self.changed_at.map(|changed_at| at - changed_at <= RESTS_AFTER)
+    }
+
+    /// What is to be written of these parts at that time; nothing if they are written up to then.
+    fn write(&mut self, mut parts: [bool; PARTS], at: i64) -> Option<Shown> {
+        for (wanted, written_at) in parts.iter_mut().zip(&mut self.written_at) {
+            *wanted &= *written_at < at;
+            if *wanted {
+                *written_at = at;
+            }
+        }
+        parts.contains(&true).then(|| Shown {
+            labels: Arc::clone(&self.labels),
+            what: What::Series(Arc::clone(&self.shown), parts),
+            at,
+        })
     }
 }
 
@@ -119,8 +143,7 @@ impl Samples {
             usage.series().map(|(key, _)| key).filter_map(|key| Some((key, usage.shared(key)?)))
         {
             let labels = label_line(key, &self.extra_labels, &self.target);
-            let track = Track { labels, shown: series, changed_at: 0, written_at: i64::MIN };
-            self.tracks.insert(Arc::clone(key), track);
+            self.tracks.insert(Arc::clone(key), Track::new(labels, series));
         }
         usage.committed();
     }
@@ -131,13 +154,9 @@ impl Samples {
         let mut awake = 0;
         let Self { text, tracks, .. } = self;
         for track in tracks.values_mut() {
-            if step.at - track.changed_at <= RESTS_AFTER {
-                awake += 1;
-                if track.written_at < step.at {
-                    track.written_at = step.at;
-                    text.show(track.as_of(step.at))?;
-                }
-            }
+            let parts = track.awake(step.at);
+            awake += usize::from(parts.contains(&true));
+            text.show(track.write(parts, step.at))?;
         }
         self.awake = awake;
         Ok(())
@@ -147,21 +166,20 @@ impl Samples {
         let Self { text, target, extra_labels, tracks, .. } = self;
         for Touched { key, .. } in &usage.changes().series {
             let Some(series) = usage.shared(key) else { continue };
-            let track = tracks.entry(Arc::clone(key)).or_insert_with(|| Track {
-                labels: label_line(key, extra_labels, target),
-                shown: Arc::default(),
-                changed_at: step.at,
-                written_at: i64::MIN,
-            });
-            if track.written_at < step.before {
-                text.show(track.as_of(step.before))?;
-            }
+            let track = tracks
+                .entry(Arc::clone(key))
+                .or_insert_with(|| Track::new(label_line(key, extra_labels, target), Arc::default()));
+            let changed = array::from_fn(|part| !series.part_is_as_in(&track.shown, part));
+            text.show(track.write(changed, step.before))?;
             for (leaf, _) in series.cells().filter(|(leaf, _)| !track.shown.has(*leaf)) {
                 let (labels, what) = (Arc::clone(&track.labels), What::Zero(leaf));
-                text.show(Shown { labels, what, at: step.before })?;
+                text.show(Some(Shown { labels, what, at: step.before }))?;
             }
-            (track.shown, track.changed_at, track.written_at) = (series, step.at, step.at);
-            text.show(track.as_of(step.at))?;
+            track.shown = series;
+            for (changed_at, _) in track.changed_at.iter_mut().zip(changed).filter(|(_, changed)| *changed) {
+                *changed_at = step.at;
+            }
+            text.show(track.write(changed, step.at))?;
         }
         usage.committed();
         Ok(())
@@ -170,9 +188,9 @@ impl Samples {
     /// Writes the last step, with every series, and ends the file. How many samples and bytes it has.
     pub(super) fn finish(mut self, usage: &mut Usage, step: Step) -> anyhow::Result<(u64, u64)> {
         self.changed(usage, step)?;
-        let Self { mut text, size, tracks, .. } = self;
-        for track in tracks.values().filter(|track| track.written_at < step.at) {
-            text.show(track.as_of(step.at))?;
+        let Self { mut text, size, mut tracks, .. } = self;
+        for track in tracks.values_mut() {
+            text.show(track.write([true; PARTS], step.at))?;
         }
         text.end()?;
         Ok((size.lines.load(Ordering::Relaxed), size.bytes.load(Ordering::Relaxed)))
@@ -188,8 +206,8 @@ struct Queue {
 
 impl Queue {
     /// Hands it on once there is enough.
-    fn show(&mut self, shown: Shown) -> anyhow::Result<()> {
-        self.next.push(shown);
+    fn show(&mut self, shown: Option<Shown>) -> anyhow::Result<()> {
+        self.next.extend(shown);
         if self.next.len() < TOGETHER { Ok(()) } else { self.hand_on() }
     }
 

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use super::samples::Size;
 use crate::metrics::{leaf_text, metric_name, whole};
 use crate::usage::histogram::Histogram;
-use crate::usage::{Family, Leaf, Series, Value};
+use crate::usage::{Family, Leaf, PARTS, Series, Value};
 
 /// Text is handed on in pieces of this size.
 const PIECE: usize = 256 * 1024;
@@ -29,8 +29,8 @@ pub(super) struct Shown {
 
 #[derive(Debug)]
 pub(super) enum What {
-    /// All cells.
-    Series(Arc<Series>),
+    /// All cells of some of its parts.
+    Series(Arc<Series>, [bool; PARTS]),
     /// A cell before it counted anything.
     Zero(Leaf),
 }
@@ -67,8 +67,9 @@ impl<W: Write> Text<W> {
     pub(super) fn write(&mut self, shown: &Shown) -> anyhow::Result<()> {
         let lines = Lines { labels: &shown.labels, end: format!(" {}\n", shown.at) };
         match &shown.what {
-            What::Series(series) => {
-                series.cells().for_each(|(leaf, cell)| self.cell(leaf, cell.value, &lines));
+            What::Series(series, parts) => {
+                let cells = series.cells().filter(|(leaf, _)| parts[Series::part(*leaf)]);
+                cells.for_each(|(leaf, cell)| self.cell(leaf, cell.value, &lines));
             }
             What::Zero(leaf) if leaf.family().bounds().is_empty() => {
                 self.cell(*leaf, Value::Number(0.0), &lines);

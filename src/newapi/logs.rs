@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use tokio::sync::mpsc;
-
+use super::batches::{Batch, Batches, Demand};
 use super::columns::Columns;
 use super::database::{Database, ReadError};
 use super::dsn::Engine;
@@ -20,18 +19,16 @@ const TEXTS: usize = 6;
 /// Which rows a batch is of.
 const FROM_ID: &str = "WHERE id >= ? ORDER BY id";
 
-/// Rows of a batch from a file: few enough to be still in the processor's cache when they are parsed and counted.
+/// Rows of a batch: few enough to be still in the processor's cache when they are parsed and counted.
 const BATCH_ROWS: u32 = 500;
 
-/// Rows of a batch from a server, where each read costs a question and an answer as well.
-const BATCH_ROWS_OF_SERVER: u32 = 2_000;
+/// The same where each batch costs a question and an answer over the network: on MySQL.
+const BATCH_ROWS_OF_SERVER: u32 = 1_000;
 
-/// Rows of a long read that wait for the thread that counts them, in one batch or several.
-const QUEUED_ROWS: u32 = 2_000;
-
-/// Batches of a long read. PostgreSQL is asked for all of them at once, which is some tens of milliseconds of its time, and
-/// sends what follows while the first ones are parsed.
+/// Batches of a long read, and rows of one that streams. PostgreSQL is asked for all of them at once, which is some tens of
+/// milliseconds of its time, and sends what follows while the first ones are parsed.
 const BATCHES: u32 = 10;
+const STREAMED_ROWS: u32 = 20_000;
 
 /// How far the clocks of gateway nodes may be apart when the beginning of the history is looked for.
 const CLOCK_SKEW_SECONDS: i64 = 3600;
@@ -69,12 +66,6 @@ pub struct Log<'a> {
     pub record: LogRecord<'a>,
     /// Its [`LogRecord::class`].
     pub class: Class,
-}
-
-/// Takes the batches of a long read as they come.
-pub trait Batches: Send {
-    /// Takes one. Gives memory for another, or none if no more should come.
-    fn take(&mut self, batch: Logs) -> impl Future<Output = Option<Spare>> + Send;
 }
 
 /// Memory of a batch that nobody needs any more, for the next one.
@@ -195,7 +186,10 @@ impl LogReader {
 
     /// Rows of a batch of a long read.
     pub fn batch_rows(&self) -> u32 {
-        if self.database.engine() == Engine::Sqlite { BATCH_ROWS } else { BATCH_ROWS_OF_SERVER }
+        match self.database.engine() {
+            Engine::Sqlite | Engine::Postgres => BATCH_ROWS,
+            Engine::MySql => BATCH_ROWS_OF_SERVER,
+        }
     }
 
     /// Rows from `id` on, itself included, in batches; the first one in the memory of `spare`. Not all there are, but
@@ -211,19 +205,21 @@ impl LogReader {
     ) -> Result<(), ReadError> {
         let size = self.batch_rows();
         if self.database.streams() {
-            let limit = size * BATCHES;
+            let limit = STREAMED_ROWS;
             let query = self.query(FROM_ID, vec![id.into()], limit);
-            let mut parts = Batching { reader: self, batches, left: limit as usize, parsed: spare.1 };
+            let demand = batches.demand();
+            let mut parts = Batching { reader: self, batches, demand, left: limit as usize, parsed: spare.1 };
             return self.database.read_in_parts(query, spare.0, size as usize, &mut parts).await;
         }
-        let mut batch = self.parsed_from(id, spare).await?;
+        let demand = batches.demand();
+        let mut batch = self.batch_from(id, spare, demand.clone()).await?;
         let mut spare = Spare::default();
         for _ in 1..BATCHES {
             let following =
-                batch.raw.last_id().filter(|_| !batch.raw.at_end).and_then(|id| id.checked_add(1));
+                batch.raw().last_id().filter(|_| !batch.raw().at_end).and_then(|id| id.checked_add(1));
             let Some(next) = following else { break };
             // While one is handed over, the next one is read.
-            let read = self.parsed_from(next, std::mem::take(&mut spare));
+            let read = self.batch_from(next, std::mem::take(&mut spare), demand.clone());
             let (taken, read) = tokio::join!(batches.take(batch), read);
             match taken {
                 Some(memory) => spare = memory,
@@ -235,13 +231,13 @@ impl LogReader {
         Ok(())
     }
 
-    /// A batch of a long read, parsed where it is read: while it is in that processor's cache.
-    async fn parsed_from(&self, id: i64, spare: Spare) -> Result<Logs, ReadError> {
+    /// A batch of a long read. Whether it is parsed is decided where it was read.
+    async fn batch_from(&self, id: i64, spare: Spare, demand: Demand) -> Result<Batch, ReadError> {
         let limit = self.batch_rows();
         let query = self.query(FROM_ID, vec![id.into()], limit);
         let (schema, Spare(rows, parsed)) = (self.schema(), spare);
-        let parse = move |rows: Rows| RawLogs::of(rows, limit, schema, parsed).parse();
-        self.database.read_then(query, rows, parse).await
+        let make = move |rows: Rows| demand.batch(RawLogs::of(rows, limit, schema, parsed));
+        self.database.read_then(query, rows, make).await
     }
 
     /// The newest rows up to `id`, newest first.
@@ -307,6 +303,7 @@ impl LogReader {
 struct Batching<'a, B> {
     reader: &'a LogReader,
     batches: &'a mut B,
+    demand: Demand,
     /// Rows that may still come.
     left: usize,
     parsed: Vec<Parsed>,
@@ -318,7 +315,7 @@ impl<B: Batches> Parts for Batching<'_, B> {
         let at_end = last && !rows.cut && self.left > 0;
         let (schema, parsed) = (self.reader.schema(), std::mem::take(&mut self.parsed));
         let batch = RawLogs { rows, schema, parsed, at_end };
-        let Spare(rows, parsed) = self.batches.take(batch.parse()).await?;
+        let Spare(rows, parsed) = self.batches.take(self.demand.batch(batch)).await?;
         self.parsed = parsed;
         Some(rows)
     }
@@ -372,28 +369,6 @@ impl RawLogs {
         parsed.extend(self.rows.iter().map(|row| self.schema.other(row)));
         self.parsed = parsed;
         Logs { raw: self }
-    }
-}
-
-/// Between whoever reads a log and the thread that counts what was read.
-#[derive(Debug)]
-pub struct Queue {
-    /// Where batches go in.
-    pub sender: mpsc::Sender<Logs>,
-    /// Where they come out.
-    pub batches: mpsc::Receiver<Logs>,
-    /// Where their memory goes when nobody needs it any more, and where it is taken from.
-    pub give_back: mpsc::Sender<Spare>,
-    /// See [`Queue::give_back`].
-    pub spares: mpsc::Receiver<Spare>,
-}
-
-impl Queue {
-    /// For batches of this reader.
-    pub fn new(reader: &LogReader) -> Self {
-        let length = (QUEUED_ROWS / reader.batch_rows()).max(1) as usize;
-        let ((sender, batches), (give_back, spares)) = (mpsc::channel(length), mpsc::channel(length));
-        Self { sender, batches, give_back, spares }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Never selected: `channels.key`, `tokens.key`, passwords, access tokens, and options outside a short list.
 
 pub mod admin;
+pub mod batches;
 mod bodies;
 pub mod columns;
 mod copy;

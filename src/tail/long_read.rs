@@ -9,7 +9,8 @@ use tokio::task::spawn_blocking;
 use super::work::Work;
 use super::{TailError, Tailer};
 use crate::newapi::LogReader;
-use crate::newapi::logs::{Batches, Logs, Queue, RawLogs, Spare};
+use crate::newapi::batches::{Batch, Batches, Demand, Queue};
+use crate::newapi::logs::{RawLogs, Spare};
 use crate::store::{Committing, StoreError};
 
 /// A catch-up commits about this often, and after [`commit_rows`](crate::config::TailConfig::commit_rows).
@@ -23,7 +24,7 @@ const HIDDEN_ROUND: Duration = Duration::from_secs(60);
 /// Hands what a catch-up reads to the thread that counts it.
 struct Feeding<'a> {
     tailer: &'a mut Tailer,
-    sender: mpsc::Sender<Logs>,
+    sender: mpsc::Sender<Batch>,
     /// Memory that it gave back.
     spares: mpsc::Receiver<Spare>,
     began: Instant,
@@ -45,7 +46,7 @@ impl Feeding<'_> {
 }
 
 impl Batches for Feeding<'_> {
-    async fn take(&mut self, batch: Logs) -> Option<Spare> {
+    async fn take(&mut self, batch: Batch) -> Option<Spare> {
         let raw = batch.raw();
         self.at_end = raw.at_end;
         self.rows += raw.len() as u64;
@@ -56,6 +57,10 @@ impl Batches for Feeding<'_> {
         self.tailer.report(self.rows, self.last_id);
         // A read that is let go in its middle loses its connection, so it may take longer than the round should.
         self.next(2 * self.patience)
+    }
+
+    fn demand(&self) -> Demand {
+        Demand::of(&self.sender)
     }
 }
 
@@ -82,6 +87,7 @@ impl Tailer {
             let mut committing = first.then(|| store.committing(&labels).ok()).flatten();
             let (mut committed, mut at) = (0, Instant::now());
             while let Some(batch) = batches.blocking_recv() {
+                let batch = batch.into_logs();
                 work.now_ms = clock.now().as_millisecond();
                 work = work.count(&batch);
                 // If there are enough, this one goes.
@@ -100,7 +106,7 @@ impl Tailer {
         let began = Instant::now();
         let mut feeding =
             Feeding { tailer: self, sender, spares, began, patience, rows: 0, last_id, at_end: false };
-        let mut next = feeding.take(batch.parse()).await;
+        let mut next = feeding.take(batch.into()).await;
         let reached = loop {
             let Some(spare) = next else { break Ok(()) };
             if let Err(error) = reader.batches_from(feeding.last_id, spare, &mut feeding).await {

@@ -1,5 +1,7 @@
 //! What became of a label set since an earlier state of it. Pure.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Leaf;
@@ -84,7 +86,7 @@ impl Difference {
         }
         for (at, difference) in self.timings {
             let Some(timing) = series.timings.get_mut(usize::from(at)) else { return false };
-            if !difference.apply(timing.get_or_insert_default()) {
+            if !difference.apply(Arc::make_mut(timing.get_or_insert_default())) {
                 return false;
             }
         }
@@ -127,10 +129,7 @@ impl RareDifference {
 impl HistogramDifference {
     /// None if they are alike. One that is new differs, whatever it counts.
     fn between(before: Option<&Histogram>, now: &Histogram) -> Option<Self> {
-        // Every value is in one of the buckets, so where these are what they were, so is the rest.
-        let same =
-            |before: &Histogram| now.sum.to_bits() == before.sum.to_bits() && now.buckets == before.buckets;
-        if before.is_some_and(same) {
+        if before.is_some_and(|before| now.counts_as(before)) {
             return None;
         }
         let none = Histogram::default();

@@ -1,5 +1,7 @@
 //! A histogram with classic buckets, native (exponential) buckets and exemplars. Pure.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::native::{Native, native_index};
@@ -42,7 +44,7 @@ pub struct Exemplar {
     /// The row's id.
     pub log_id: i64,
     /// Its request id, empty on old versions.
-    pub request_id: Box<str>,
+    pub request_id: Arc<str>,
     /// The value observed, in seconds.
     pub value: f64,
     /// Unix seconds.
@@ -65,6 +67,13 @@ impl Histogram {
         for (index, count) in other.native.iter() {
             self.native.add(index, count);
         }
+    }
+
+    /// Whether it counts what `earlier`, a state of the same histogram, did. Every value is in one of the buckets, so where
+    /// these are what they were, so is the rest; most often the two are one.
+    pub(super) fn counts_as(&self, earlier: &Self) -> bool {
+        std::ptr::eq(self, earlier)
+            || self.sum.to_bits() == earlier.sum.to_bits() && self.buckets == earlier.buckets
     }
 
     /// Reads it, but for its native buckets, for the sake of reading it.

@@ -33,7 +33,7 @@ use key::KeyRef;
 pub use key::{Key, OTHER};
 pub use leaf::{Family, Leaf};
 use series::Addition;
-pub use series::{Cell, Series, Value};
+pub use series::{Cell, PARTS, Series, Value};
 use table::Table;
 use totals::ROW_TYPES;
 pub use totals::Totals;

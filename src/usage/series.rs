@@ -3,6 +3,8 @@
 //! Every row goes to another label set than the row before, so what counting costs is how much memory it touches:
 //! what most rows add to stands side by side, without a search.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{Exemplar, Histogram};
@@ -17,6 +19,9 @@ const NUMBERS: usize = PLAIN + 2 * Outcome::ALL.len();
 
 /// Two histograms, by their label `retried`.
 const TIMINGS: usize = 4;
+
+/// Parts of a label set that a row may change without the others: each of the histograms, and everything else.
+pub const PARTS: usize = 1 + TIMINGS;
 
 /// Something to add.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,7 +73,8 @@ pub struct Series {
     /// Which of `numbers` are cells, a bit each; the others are 0.
     pub(super) present: u32,
     pub(super) numbers: [f64; NUMBERS],
-    pub(super) timings: [Option<Box<Histogram>>; TIMINGS],
+    /// Shared by the states of a label set until touched: they are most of it, and a poll touches few.
+    pub(super) timings: [Option<Arc<Histogram>>; TIMINGS],
     /// Errors and what families could not hold, ordered by leaf.
     pub(super) rare: Vec<(Leaf, Rare)>,
     /// Ordered by leaf.
@@ -172,6 +178,26 @@ impl Series {
             .map(|(leaf, value)| (leaf, self.cell(leaf, value)))
     }
 
+    /// Which of the [`PARTS`] the cell of `leaf` belongs to.
+    pub fn part(leaf: Leaf) -> usize {
+        if let Place::Timing(at) = place(leaf) { 1 + at } else { 0 }
+    }
+
+    /// Whether a part holds what it held in `earlier`, a state of the same label set.
+    pub fn part_is_as_in(&self, earlier: &Self, part: usize) -> bool {
+        match part.checked_sub(1) {
+            None => {
+                self.present == earlier.present
+                    && self.numbers == earlier.numbers
+                    && self.rare == earlier.rare
+            }
+            Some(at) => match (&self.timings[at], &earlier.timings[at]) {
+                (Some(now), Some(earlier)) => now.counts_as(earlier),
+                (now, earlier) => now.is_none() == earlier.is_none(),
+            },
+        }
+    }
+
     /// Adds to the cell of `leaf`, which is made if it is missing. What does not fit the leaf is a bug and adds
     /// nothing.
     pub fn add(&mut self, leaf: Leaf, addition: Addition) {
@@ -225,7 +251,7 @@ impl Series {
     #[inline]
     fn histogram(&mut self, leaf: Leaf) -> Option<&mut Histogram> {
         if let Place::Timing(at) = place(leaf) {
-            return Some(self.timings[at].get_or_insert_default());
+            return Some(Arc::make_mut(self.timings[at].get_or_insert_default()));
         }
         match self.rare(leaf) {
             Rare::Histogram(histogram) => Some(histogram),

@@ -55,12 +55,16 @@ fn history(end: i64) -> Vec<LogRow> {
             };
             5
         ]);
+        // Of a label set that never rests, but whose other requests were not retried.
+        let other = Some(r#"{"admin_info":{"use_channel":["2","1"]}}"#.to_owned());
+        rows.extend(vec![LogRow { created_at: at, other, ..LogRow::default() }; 5]);
     }
     rows.sort_by_key(|row| row.created_at - if row.username == "ahead" { 3600 } else { 0 });
     rows
 }
 
-/// When a model that is hardly used had five requests at once, in hours before the end.
+/// When a model that is hardly used had five requests at once, and another one five that were retried, in hours before the
+/// end.
 const BURSTS: [i64; 2] = [20, 10];
 
 /// The monitor, its history as a file, and a Prometheus that has loaded it and scrapes the monitor.
@@ -197,10 +201,14 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
     // The first requests of a label set and those after a long rest are an increase like any other, and only once.
     for hours_ago in BURSTS {
         let to = seam - hours_ago * 3600 + 1800;
-        let found = scene
-            .ask(&format!("sum(increase(newapi_requests_total{{model=\"now and then\"}}[50m] @ {to}))"))
-            .await;
-        assert!((4.9..5.4).contains(&found), "{found} of 5, {hours_ago} h ago");
+        for series in [
+            "newapi_requests_total{model=\"now and then\"}",
+            "newapi_request_duration_seconds_count{model=\"gpt-4o\",retried=\"true\"}",
+            "newapi_request_duration_seconds_bucket{model=\"gpt-4o\",retried=\"true\",le=\"+Inf\"}",
+        ] {
+            let found = scene.ask(&format!("sum(increase({series}[50m] @ {to}))")).await;
+            assert!((4.9..5.4).contains(&found), "{found} of 5, {hours_ago} h ago: {series}");
+        }
     }
 
     // What works for a few minutes a day is counted in full, and its first request too.
@@ -300,7 +308,7 @@ async fn a_database_that_comes_late_is_waited_for_and_one_that_does_not_is_a_fai
     assert!(said.contains("waiting for new-api's database") && !file.exists(), "{said}");
 
     let mut process = Process::run(free_address(), run("50s"));
-    eventually("it waits", async || process.printed().contains("waiting for new-api's database")).await;
+    process.prints("waiting for new-api's database").await;
     for end in ["", "-wal", "-shm"] {
         let from = format!("{ready}{end}");
         if Path::new(&from).exists() {
@@ -342,7 +350,7 @@ async fn network_fails(engine: Engine) {
         // Some rows come through, but not all.
         proxy.cut_after(1_500_000);
         let process = Process::run(free_address(), run(&proxy.url(&database.url), &broken));
-        eventually("the read is cut", async || process.printed().contains("the log cannot be read")).await;
+        process.prints("the log cannot be read").await;
         process
     };
     let mut process = cut().await;
@@ -385,7 +393,7 @@ async fn a_monitor_that_has_not_begun_is_waited_for() {
     let mut backfill = command(&Flags { history: Some("3d".to_owned()), ..flags.clone() });
     backfill.args(["backfill", "--wait", "50s", "--output"]).arg(&file);
     let mut process = Process::run(free_address(), backfill);
-    eventually("it waits", async || process.printed().contains("waiting for the monitor")).await;
+    process.prints("waiting for the monitor").await;
     let monitor = Monitor::ready(&flags).await;
     assert_eq!(process.exit_code().await, 0, "{}", process.printed());
     monitor.stop().await;
