@@ -20,7 +20,7 @@ use measure::{Row, median, percentile};
 const ROUNDS: usize = 3;
 
 /// Polls that are timed on each table.
-const POLLS: usize = 40;
+const POLLS: usize = 100;
 
 /// Rows of the small table that polls are compared with.
 const SMALL: usize = 20_000;
@@ -53,10 +53,12 @@ async fn run() -> anyhow::Result<()> {
             table.extend(backfill::measure(&big, &folder)?);
         }
         if parts.of_engine("follow") {
-            let small = Table::fill(engine, &folder, "small", SMALL)?;
             eprintln!("{engine}: catching up");
             table.extend(catch_up(&big, &folder)?);
+        }
+        if parts.of_engine("polls") {
             eprintln!("{engine}: polling");
+            let small = Table::fill(engine, &folder, "small", SMALL)?;
             table.push(Box::pin(polls(&small, &big, &folder)).await?);
             small.remove()?;
         }
@@ -94,7 +96,7 @@ struct Parts(Vec<String>);
 impl Parts {
     const ENGINES: [&str; 3] = ["sqlite", "mariadb", "postgresql"];
     /// What is measured on each engine.
-    const OF_ENGINES: [&str; 4] = ["follow", "api", "limits", "backfill"];
+    const OF_ENGINES: [&str; 5] = ["follow", "polls", "api", "limits", "backfill"];
     const OTHERS: [&str; 4] = ["scrape", "freshness", "alerting", "idle"];
 
     fn from_env() -> anyhow::Result<Self> {
