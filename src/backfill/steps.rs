@@ -33,7 +33,7 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    /// Steps from `since` to `now`, and on,, but no more than `most`, of which the oldest are left out.
+    /// Steps from `since` to `now`, and on, but no more than `most`, of which the oldest are left out.
     pub(super) fn new(now: i64, since: i64, most: i64) -> Self {
         let most = most.max(WANTED / 3600);
         let finest = FINEST.into_iter().find(|step| WANTED / step <= most).unwrap_or(3600);
