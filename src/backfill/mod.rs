@@ -19,10 +19,12 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::cli;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, Settings};
+use crate::lifecycle;
 use crate::newapi::batches::{Batch, Batches, Demand, Queue};
 use crate::newapi::logs::{Log, Logs, Spare};
 use crate::newapi::{Database, Directory, LogReader, ReadError};
@@ -30,7 +32,7 @@ use crate::store::{Position, Store};
 use crate::usage::{Context, FETCHED, Rules, Usage};
 use behind::WrittenBehind;
 use samples::{Samples, Target};
-use steps::{Moments, Steps};
+use steps::{FOLLOWING, Moments, Steps};
 use wait::Patience;
 
 /// How often a read that failed is tried again, and the first pause.
@@ -52,6 +54,9 @@ struct TooLarge {
 
 /// How often it is begun again with fewer samples.
 const MOST_TRIES: u32 = 8;
+
+/// So many of the newest rows tell when the log ends.
+const LATEST: u32 = 64;
 
 const NO_THREAD: &str = "no thread can be started";
 
@@ -94,7 +99,17 @@ pub async fn run(flags: &Flags, arguments: &Arguments) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return cli::refuse(&problems),
     };
-    match write(config, arguments).await {
+    let stop = CancellationToken::new();
+    if let Err(error) = lifecycle::stop_on_signals(stop.clone()) {
+        eprintln!("token-monitor: {error}");
+        return ExitCode::FAILURE;
+    }
+    let Some(written) = stop.run_until_cancelled(write(config, arguments)).await else {
+        // Nobody would look for it, and it is large.
+        let _ = std::fs::remove_file(partial(&arguments.output));
+        return ExitCode::FAILURE;
+    };
+    match written {
         Ok(written) => {
             let Written { rows, samples, bytes } = written;
             let file = arguments.output.display();
@@ -124,7 +139,20 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let (directory, reader) = patience.databases(&main, &log).await?;
 
     // Where the monitor began, if it did: from there its counters count.
-    let monitor = patience.monitor(&config.monitor_database).await?;
+    let path = &config.monitor_database;
+    let monitor = patience.monitor(path).await?;
+    match &monitor {
+        None => tracing::warn!(
+            file = %path.display(),
+            "no monitor has counted with this MONITOR_DATABASE_URL: one that begins later than now counts less than this history"
+        ),
+        Some(monitor) if !monitor.position.caught_up => tracing::warn!(
+            file = %path.display(),
+            "the monitor has not counted the whole log yet: channels that were deleted may lack their names"
+        ),
+        Some(_) => {}
+    }
+    let counts = monitor.is_some();
     let planned = clock.unix().saturating_sub(i64::try_from(config.tail.history.as_secs())?).max(1);
     let known = monitor.as_ref().map(|known| known.position.history_from).filter(|from| *from > 0);
     let label_sets = monitor.as_ref().map_or(USUAL_LABEL_SETS, |known| known.label_sets.max(1));
@@ -139,7 +167,11 @@ async fn write(config: Config, arguments: &Arguments) -> anyhow::Result<Written>
     let first = reader.first_id_since(history_from).await?;
     let last = reader.last_id().await?.unwrap_or(0);
     let first = first.unwrap_or(last.saturating_add(1));
-    let newest = reader.newest_up_to(last, 1).await?.times().max().unwrap_or(0);
+    // One of them may have no time, or that of a clock that is behind.
+    let newest = reader.newest_up_to(last, LATEST).await?.times().max().unwrap_or(0);
+    if counts && let Err(error) = Store::open_beside(path).and_then(|store| store.save_told(last)) {
+        tracing::warn!("what is new since the monitor began may be counted twice: {error}");
+    }
 
     let partial = partial(&arguments.output);
     // A log that ended days ago is as finely told as one that goes on.
@@ -245,14 +277,20 @@ fn beside(path: &Path) -> anyhow::Result<Option<Monitor>> {
 async fn follow(reader: &LogReader, counting: Counting, first: i64, last: i64) -> anyhow::Result<Written> {
     let Queue { sender, mut batches, give_back, spares } = Queue::new(reader);
     let work = spawn_blocking(move || {
-        let mut counting = counting;
-        while let Some(batch) = batches.blocking_recv() {
-            let batch = batch.into_logs();
-            counting.count(&batch)?;
-            // If there are enough, this one goes.
-            let _ = give_back.try_send(batch.into_spare());
+        let (mut counting, mut before) = (counting, None::<Logs>);
+        loop {
+            // When rows happened is told by those after them, which may be in the next batch.
+            let next = batches.blocking_recv().map(Batch::into_logs);
+            if let Some(batch) = before {
+                counting.count(&batch, next.as_ref())?;
+                // If there are enough, this one goes.
+                let _ = give_back.try_send(batch.into_spare());
+            }
+            if next.is_none() {
+                return anyhow::Ok(counting);
+            }
+            before = next;
         }
-        anyhow::Ok(counting)
     });
     let mut feeding =
         Feeding { sender, spares, first, last, next: Some(first), rows: 0, reported: Instant::now() };
@@ -365,8 +403,10 @@ impl Counting {
         }
     }
 
-    fn count(&mut self, batch: &Logs) -> anyhow::Result<()> {
-        let times: Vec<i64> = batch.raw().times().collect();
+    /// Counts a batch, whose rows `next` follows.
+    fn count(&mut self, batch: &Logs, next: Option<&Logs>) -> anyhow::Result<()> {
+        let following = next.into_iter().flat_map(|next| next.raw().times()).take(FOLLOWING);
+        let times: Vec<i64> = batch.raw().times().chain(following).collect();
         let latest = self.clock.unix();
         let mut logs = batch.iter();
         let (mut at, mut group) = (0, Vec::with_capacity(FETCHED));

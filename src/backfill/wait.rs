@@ -1,4 +1,4 @@
-//! Waiting for what a first start may still lack: databases that answer, and a monitor that has begun to count.
+//! Waiting for what a first start may still lack: databases that answer, and a monitor that has counted the log.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long is left to wait.
 #[derive(Debug)]
 pub(super) struct Patience {
+    length: Duration,
     until: Instant,
     pause: Duration,
 }
@@ -20,7 +21,7 @@ pub(super) struct Patience {
 impl Patience {
     /// Waits so long in all.
     pub(super) fn of(length: Duration) -> Self {
-        Self { until: Instant::now() + length, pause: FIRST_PAUSE }
+        Self { length, until: Instant::now() + length, pause: FIRST_PAUSE }
     }
 
     /// Waits a moment; false if there is no time left.
@@ -52,12 +53,20 @@ impl Patience {
         }
     }
 
-    /// The monitor whose file is at `path`, as soon as it has begun to count; nothing if it never ran, or does not begin in time.
+    /// The monitor whose file is at `path`, as soon as it has counted all that there was when it began; as it is if it does
+    /// not get on in time, and nothing if it never ran.
     pub(super) async fn monitor(&mut self, path: &Path) -> anyhow::Result<Option<Monitor>> {
+        let mut reached = None;
         loop {
             let found = beside(path);
             let lacking = match &found {
-                Ok(Some(_)) => false,
+                Ok(Some(monitor)) => {
+                    let now = Some(monitor.position.last_id);
+                    if reached != now {
+                        (reached, self.until) = (now, Instant::now() + self.length);
+                    }
+                    !monitor.position.caught_up
+                }
                 Ok(None) => path.exists(),
                 // It may be making its file just now.
                 Err(_) => true,
@@ -65,7 +74,7 @@ impl Patience {
             if !lacking || !self.wait().await {
                 return found;
             }
-            tracing::info!(file = %path.display(), "waiting for the monitor to begin");
+            tracing::info!(file = %path.display(), "waiting for the monitor to count the log");
         }
     }
 }

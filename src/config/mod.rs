@@ -389,6 +389,12 @@ impl Reader<'_> {
         match self.settings.language.as_str() {
             "en" => Language::En,
             "zh-CN" => Language::ZhCn,
+            // Many a shell has this variable in gettext's form, such as `de_DE:de`:
+            // <https://www.gnu.org/software/gettext/manual/html_node/The-LANGUAGE-variable.html>.
+            list if list.contains(['_', ':']) => {
+                let first = list.split(':').find(|name| name.starts_with("zh") || name.starts_with("en"));
+                if first.is_some_and(|name| name.starts_with("zh")) { Language::ZhCn } else { Language::En }
+            }
             other => {
                 self.problem("LANGUAGE", format!("`{other}` is not one of en, zh-CN"));
                 Language::En

@@ -74,6 +74,25 @@ fn each_mistake_names_its_variable_and_what_is_accepted() {
 }
 
 #[test]
+fn a_language_in_the_form_that_a_shell_has_is_understood() {
+    let language = |value: &str| {
+        let settings = Settings::from_flags(&Flags { language: Some(value.into()), ..flags() }).unwrap();
+        Config::resolve(&settings).map(|config| config.language)
+    };
+    for (value, expected) in [
+        ("en", Language::En),
+        ("zh-CN", Language::ZhCn),
+        ("en_US:en", Language::En),
+        ("zh_CN:zh", Language::ZhCn),
+        ("de_DE:zh_CN:en", Language::ZhCn),
+        ("de_DE:de", Language::En),
+    ] {
+        assert_eq!(language(value).unwrap(), expected, "{value}");
+    }
+    assert!(language("de").is_err());
+}
+
+#[test]
 fn an_sk_key_can_never_work_and_is_not_repeated() {
     let problems = problems(&Flags {
         new_api_base_url: Some("http://localhost:3000".into()),

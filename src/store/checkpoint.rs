@@ -31,6 +31,9 @@ pub struct Position {
     pub kept_from: i64,
     /// The first catch-up is complete.
     pub caught_up: bool,
+    /// What was counted up to here is in a history that `backfill` wrote, and nothing of it is shown as 0.
+    #[serde(default)]
+    pub told: Option<i64>,
     /// Part of the table is being read again after it was changed under us.
     #[serde(default)]
     pub rereading: Option<Rereading>,
@@ -221,6 +224,23 @@ impl Store {
         Ok(())
     }
 
+    /// Remembers that a history is written of the rows up to `last_id`, which Prometheus then knows before it scrapes.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_told(&self, last_id: i64) -> Result<(), StoreError> {
+        self.connection().execute("INSERT OR REPLACE INTO state VALUES ('told', ?1)", [json(&last_id)?])?;
+        Ok(())
+    }
+
+    /// The last row of the history that was written last; None if there was none.
+    ///
+    /// # Errors
+    /// If the file cannot be read or the value is not sound.
+    pub fn told(&self) -> Result<Option<i64>, StoreError> {
+        stored(&self.connection(), "told")
+    }
+
     /// Where the log was counted to; None before the first commit.
     ///
     /// # Errors
@@ -278,11 +298,19 @@ pub(super) fn durability(connection: &rusqlite::Connection, durable: bool) -> Re
 
 /// Where the tailer stood; None at the very first start.
 pub(super) fn position(connection: &rusqlite::Connection) -> Result<Option<Position>, StoreError> {
+    stored(connection, "position")
+}
+
+/// What is stored under this name.
+fn stored<T: for<'de> Deserialize<'de>>(
+    connection: &rusqlite::Connection,
+    name: &str,
+) -> Result<Option<T>, StoreError> {
     let text: Option<String> = connection
-        .prepare_cached("SELECT value FROM state WHERE name = 'position'")?
-        .query_row([], |row| row.get(0))
+        .prepare_cached("SELECT value FROM state WHERE name = ?1")?
+        .query_row([name], |row| row.get(0))
         .optional()?;
-    text.map(|text| parse("position", &text)).transpose()
+    text.map(|text| parse(name, &text)).transpose()
 }
 
 fn load_seen(connection: &rusqlite::Connection) -> Result<Vec<Chunk>, StoreError> {

@@ -414,11 +414,22 @@ impl Tailer {
             },
             Usage::into_successor,
         );
-        if usage.has_held() {
-            let seen = self.state.scrapers(|scrapers| scrapers.all_have_seen(self.clock.unix_f64()));
-            if let Some(version) = seen {
+        match self.state.scrapers(|scrapers| scrapers.all_have_seen(self.clock.unix_f64())) {
+            Some(version) if usage.has_held() => {
                 usage.release(version);
             }
+            // Nobody has scraped yet, but Prometheus will know what a history says: shown as 0, it would be a counter
+            // that began anew, and all of it counted twice.
+            None if self.position.caught_up => {
+                let told = self.store.told()?.filter(|told| *told <= self.position.last_id);
+                if told.is_some() && told != self.position.told {
+                    self.position.told = told;
+                    if usage.has_held() {
+                        usage.release(u64::MAX);
+                    }
+                }
+            }
+            _ => {}
         }
         self.position.source = self.database.address().to_owned();
         Ok(Work {

@@ -13,6 +13,9 @@ use crate::support::{Folder, Monitor, Process, command, eventually, flags, free_
 /// An opening quote, a backslash and a line break: what a label must escape.
 const ODD: &str = "we\"ird\\n \\ mo\ndel";
 
+/// A model that is first used after the monitor has caught up, and before anybody scrapes it.
+const NEW: &str = "brand-new";
+
 /// A log whose quota is worth so much: new-api's own 500,000 to the dollar.
 const QUOTA_PER_USD: f64 = 500_000.0;
 
@@ -89,6 +92,14 @@ impl Scene {
         database.insert_logs(&history(now())).await;
         let flags = flags(&database.url, &folder.path());
         let monitor = Monitor::ready(&flags).await;
+        // Nobody has scraped yet, and there is a new label set: it is shown as 0 until somebody does.
+        let row = LogRow { created_at: now(), model_name: NEW.to_owned(), ..LogRow::default() };
+        database.insert_logs(&vec![row; 20]).await;
+        eventually("the new model is counted", async || {
+            let models = monitor.api().get("models?window=1h").await;
+            models["items"].as_array().is_some_and(|models| models.iter().any(|model| model["model"] == NEW))
+        })
+        .await;
         let file = folder.path().join("history.om");
         let output = command(&flags)
             .args(["backfill", "--instance", &monitor.address.to_string(), "--output"])
@@ -210,6 +221,10 @@ async fn the_past_is_what_the_log_says_and_the_present_goes_on_from_it() {
             assert!((4.9..5.4).contains(&found), "{found} of 5, {hours_ago} h ago: {series}");
         }
     }
+
+    // What was new when nobody scraped yet is in the past, and not once more in the present.
+    let found = scene.ask(&format!("sum(increase(newapi_requests_total{{model=\"{NEW}\"}}[1h]))")).await;
+    assert!((19.9..21.0).contains(&found), "{found} of 20");
 
     // What works for a few minutes a day is counted in full, and its first request too.
     let odd =
@@ -364,8 +379,18 @@ async fn network_fails(engine: Engine) {
     std::fs::remove_file(&broken).expect("the file");
     let mut process = cut().await;
     assert_eq!(process.exit_code().await, 1, "{}", process.printed());
-    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("the folder").flatten().collect();
-    assert!(left.iter().all(|file| !file.file_name().to_string_lossy().contains("broken")), "{left:?}");
+    let left = || -> Vec<_> {
+        let files = std::fs::read_dir(folder.path()).expect("the folder").flatten();
+        files.filter(|file| file.file_name().to_string_lossy().contains("broken")).collect()
+    };
+    assert!(left().is_empty(), "{:?}", left());
+
+    // So it is for somebody who does not want to wait any longer.
+    let mut process = cut().await;
+    assert_eq!(left().len(), 1, "it has begun");
+    process.signal("TERM");
+    assert_eq!(process.exit_code().await, 1, "{}", process.printed());
+    assert!(left().is_empty(), "{:?}", left());
 }
 
 #[tokio::test]
@@ -403,6 +428,28 @@ async fn a_monitor_that_has_not_begun_is_waited_for() {
     assert!(first > now() - 13 * 3600, "it begins where the monitor begins, not at {first}");
 }
 
+/// What it knows of the log then is not yet what it will count.
+#[tokio::test]
+async fn a_monitor_that_still_reads_the_log_is_waited_for() {
+    let (database, folder) = (Database::create(Engine::Sqlite, Version::V1_0_0Rc24).await, Folder::new());
+    database.insert_logs(&history(now())).await;
+    let flags = flags(&database.url, &folder.path());
+    Monitor::ready(&flags).await.stop().await;
+    let store = rusqlite::Connection::open(folder.path().join("monitor.db")).expect("monitor.db");
+    let set =
+        "UPDATE state SET value = json_set(value, '$.caught_up', json('false')) WHERE name = 'position'";
+    assert_eq!(store.execute(set, []).expect("an update"), 1);
+    let file = folder.path().join("history.om");
+    let mut command = command(&flags);
+    let output = command.args(["backfill", "--wait", "1s", "--output"]).arg(&file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && file.exists(), "{said}");
+    for words in ["waiting for the monitor to count the log", "the monitor has not counted the whole log yet"]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
 /// Its first lines are read by people and tools.
 #[tokio::test]
 async fn without_a_monitor_the_history_is_that_of_history() {
@@ -416,6 +463,8 @@ async fn without_a_monitor_the_history_is_that_of_history() {
     let file = folder.path().join("history.om");
     let output = command(&flags).args(["backfill", "--output"]).arg(&file).output().expect("it runs");
     assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no monitor has counted"), "{said}");
     let text = std::fs::read_to_string(&file).expect("the file");
     assert!(text.starts_with("# TYPE newapi_requests counter\n"), "{text:.200}");
     let requests: Vec<&str> =
