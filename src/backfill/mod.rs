@@ -104,7 +104,7 @@ pub async fn run(flags: &Flags, arguments: &Arguments) -> ExitCode {
         eprintln!("token-monitor: {error}");
         return ExitCode::FAILURE;
     }
-    let Some(written) = stop.run_until_cancelled(write(config, arguments)).await else {
+    let Some(written) = stop.run_until_cancelled(Box::pin(write(config, arguments))).await else {
         // Nobody would look for it, and it is large.
         let _ = std::fs::remove_file(partial(&arguments.output));
         return ExitCode::FAILURE;

@@ -171,8 +171,12 @@ mod tests {
         // Each tenth row is visible late, after the next seven.
         for some in amounts.chunks(10) {
             let (first, rest) = some.split_at(3);
-            some.iter().for_each(|amount| there += amount);
-            rest.iter().chain(first).for_each(|amount| late += amount);
+            for amount in some {
+                there += amount;
+            }
+            for amount in rest.iter().chain(first) {
+                late += amount;
+            }
             above += u32::from(there > late);
             let written: f64 = a_hair_less(there).to_string().parse().expect("a number");
             assert!(written < late && (late - written) / late < 1e-12, "{written} {late}");

@@ -295,6 +295,25 @@ fn fault_27_a_template_that_fails_later_gives_way_to_our_own_words() {
 }
 
 #[test]
+fn no_link_leads_to_a_container_that_only_docker_knows() {
+    let text = |host: &str| {
+        let mut alert = named(1, "x", false);
+        alert.alert.generator_url = Some(format!("http://{host}:9090/graph?g0.expr=up"));
+        let Notice::Alerts(group) = notice(vec![alert]) else { unreachable!("alerts") };
+        let notice =
+            Notice::Alerts(AlertGroup { external_url: Some(format!("http://{host}:9093")), ..group });
+        let parts = compose(&notice, &Known::default(), &wording(Language::En), Target::Telegram);
+        text_of(Target::Telegram, &parts[0])
+    };
+    let known = text("alerts.example");
+    for link in [":9093/#/silences/new", ":9090/graph", "\"http://alerts.example:9093/\""] {
+        assert!(known.contains(link), "{known}");
+    }
+    let unknown = text("3f1c9be0aa27");
+    assert!(!unknown.contains("3f1c9be0aa27"), "{unknown}");
+}
+
+#[test]
 fn a_notice_of_nothing_is_still_a_message() {
     for target in Target::ALL {
         for notice in [notice(vec![]), Notice::Act { act: 9 }, Notice::Test] {

@@ -374,6 +374,7 @@ impl Teller<'_> {
     fn links(self, case: &Case<'_>, sender: Option<&str>) -> Vec<Row> {
         let alert = case.alert();
         let label = |phrase| self.words.of(phrase);
+        let sender = sender.filter(|url| !links::is_of_a_container(url));
         let mut links = Vec::new();
         let dashboard = alert.annotation("dashboard").trim();
         let dashboard = match (dashboard.strip_prefix('/'), &self.wording.grafana_url) {
@@ -391,7 +392,7 @@ impl Teller<'_> {
             let silence = links::silence(alert, sender);
             links.extend(silence.and_then(|url| Link::new(label(Phrase::LinkSilence), &url)));
         }
-        let source = alert.generator_url.as_deref();
+        let source = alert.generator_url.as_deref().filter(|url| !links::is_of_a_container(url));
         links.extend(source.and_then(|url| Link::new(label(Phrase::LinkSource), url)));
         links.extend(sender.and_then(|url| Link::new(label(Phrase::LinkSender), url)));
         if links.is_empty() { Vec::new() } else { vec![Row::Links(links)] }

@@ -46,6 +46,14 @@ pub(super) fn runbook(alert: &Alert, base: Option<&str>) -> Option<String> {
     Some(format!("{}/{}", base?, named.trim_start_matches('/')))
 }
 
+/// Whether the host is what Docker names a container that nobody named: what Alertmanager and Prometheus call themselves without
+/// `--web.external-url`, and nobody else knows.
+/// <https://docs.docker.com/engine/network/#dns-services>
+pub(super) fn is_of_a_container(url: &str) -> bool {
+    let host = url.split("://").nth(1).and_then(|rest| rest.split([':', '/']).next()).unwrap_or_default();
+    host.len() == 12 && host.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A label's name as a matcher has it. Names beyond the usual letters are quoted, which Alertmanager reads since 0.27.
 fn named(name: &str) -> String {
     let usual = |c: char| c.is_ascii_alphanumeric() || c == '_';
