@@ -107,7 +107,7 @@ def overview():
             change("Cost", 6, "cost_usd", "currencyUSD", "What was charged in the time range, and the change against the range of the same length before it. Refunds are not taken off.", asked, "more", 2),
             change("Tokens", 6, "tokens", "short", "Input and output tokens of answered requests, cached input included.", asked),
             change("Requests", 6, "requests", "short", "Answered requests. A fall of more than half is red: do clients reach the gateway?", asked, "less"),
-            change("Share of failed attempts", 6, "error_share", "percentunit", "Failed attempts of all attempts. Needs ERROR_LOG_ENABLED=true in new-api. If it doubles: see the board Channels & models.", asked, "more", 2)),
+            change("Share of failed attempts", 6, "error_share", "percentunit", "Failed attempts of all attempts. Needs ERROR_LOG_ENABLED=true in new-api. If it doubles: see the board Channels & models.", asked, "more", 2, thresholds=SHARE_OF_ERRORS)),
         row(4,
             change("Active models", 4, "active_models", "none", "Models that were asked for in the time range.", asked),
             change("Active channels", 4, "active_channels", "none", "Channels that answered in the time range.", asked),
@@ -117,14 +117,17 @@ def overview():
                  "Pairs of group and model that no enabled channel serves now. Requests for them fail and leave no row in the log. The filter for channels does not apply.", "none", thresholds=steps((1, OVER))),
             stat("Fullest limit", 4, prom("max(newapi_limit_used_ratio)", instant=True),
                  "How much of the fullest limit is used. Red: it is exceeded. The table of limits below says which. The filters above do not apply.", "percentunit", thresholds=USED, decimals=0),
-            stat("Alerts firing", 4, prom('count(ALERTS{alertstate="firing",alertname!="Watchdog"}) or vector(0)', instant=True),
-                 "Alerts that fire now, the watchdog not counted. The filters above do not apply. See the board Limits & alerts.", "none", thresholds=steps((1, WARNING), (5, OVER)))),
+            stat("Alerts firing", 4, [
+                prom('count(ALERTS{alertstate="firing",alertname!="Watchdog"}) or vector(0)', t("All alerts"), instant=True),
+                prom('count(ALERTS{alertstate="firing",severity="critical"}) or vector(0)', t("Critical ones"), instant=True)],
+                 "Alerts that fire now, the watchdog not counted, and those among them that are critical. The filters above do not apply. See the board Limits & alerts.", "none",
+                 thresholds=steps((1, WARNING)), names=True, overrides=[override(t("Critical ones"), {"thresholds": steps((1, OVER))})])),
         row(9,
             trend("Cost by model", 16, "cost_usd", "Cost", "currencyUSD", "Dollars in each step. A bar that stands out is worth a click on its model in the legend.", asked),
             share("Share of cost by model", "cost_usd", "Cost", "currencyUSD", "by_model", "model", "Model", "The 20 most expensive models of the time range.")),
         row(9,
             trend("Tokens by model", 16, "tokens", "Tokens", "short", "Input and output tokens in each step.", asked),
-            share("Share of tokens by model", "tokens", "Tokens", "short", "by_model", "model", "Model", "Tokens of the 20 most expensive models.")),
+            share("Share of tokens by model", "tokens", "Tokens", "short", "by_model", "model", "Model", "The 20 models with most tokens in the time range.")),
         row(9,
             trend("Cost by channel", 16, "cost_usd", "Cost", "currencyUSD", "Dollars in each step, by the channel that answered.", asked, by="channel"),
             share("Share of cost by channel", "cost_usd", "Cost", "currencyUSD", "by_channel", "channel_name", "Channel", "The 20 most expensive channels of the time range.")),
@@ -138,7 +141,7 @@ def overview():
                 number("duration_p95_seconds", "p95", "s"), number("duration_p99_seconds", "p99", "s"),
                 number("duration_average_seconds", "average", "s")], asked, form="timeseries"),
                 "Exact percentiles of each step. The board Performance tells more.", "s", legend="bottom", overrides=percentiles()),
-            share("Share of tokens by channel", "tokens", "Tokens", "short", "by_channel", "channel_name", "Channel", "Tokens of the 20 most expensive channels.")),
+            share("Share of tokens by channel", "tokens", "Tokens", "short", "by_channel", "channel_name", "Channel", "The 20 channels with most tokens in the time range.")),
         section("People and limits"),
         row(9,
             table("Top users", 24, "/overview", "by_user", [
@@ -158,7 +161,7 @@ def overview():
                 number("ratio", "Used", "percentunit", decimals=0, width=140, cell="gauge", min=0, max=1, thresholds=USED),
                 time("resets_at", "Calm again", unit="dateTimeFromNow", width=120),
             ], "The ten fullest limits now. The filters above do not apply.", {"limit": "10"}),
-            table("Top users of the fullest limit", 12, "/limits", "items.0.contributors", [
+            table("Top users of the fullest limit", 12, "/limits", "items.#.contributors|@flatten", [
                 word("username", "User"), word("channel_name", "Channel"), word("model", "Model"),
                 number("used", "Used", "short", width=100),
                 number("share", "Share", "percentunit", decimals=0, width=140, cell="gauge", min=0, max=1, thresholds=steps(base="blue")),
@@ -183,7 +186,7 @@ def channels():
     last_error = [time("last_error.created_at", "Last failure", unit="dateTimeFromNow", width=125, links=[open_log()]),
                   hidden("last_error.id", "id")]
     attempts = "sum by (channel_id, channel_name) (increase(newapi_requests_total{%s}[$__rate_interval]) or increase(newapi_errors_total{%s}[$__rate_interval]))" % (FILTER, FILTER)
-    good = "(sum by (channel_id, channel_name) (increase(newapi_requests_total{outcome=\"success\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (FILTER, attempts, attempts)
+    good = "(sum by (channel_id, channel_name) (increase(newapi_requests_total{outcome!=\"stream_error\",%s}[$__rate_interval])) or 0 * %s) / (%s > 0)" % (FILTER, attempts, attempts)
     p95 = "histogram_quantile(0.95, sum by (channel_id, channel_name, le) (rate(newapi_request_duration_seconds_bucket{retried=\"false\",%s}[$__rate_interval]))) >= 0" % FILTER
     return board("tm-channels", "Channels & models", [
         row(4,
@@ -210,7 +213,7 @@ def channels():
         ], "Every channel with its figures in the time range. The filters above do not apply. A click on the last failure opens its row.", WINDOW)),
         row(9,
             series("Share of good answers by channel", 12, prom(good, named),
-                   "Answers without a broken stream, of all attempts. A dip tells which channel fails and since when.", "percentunit", step="5m", calcs=("lastNotNull", "mean")),
+                   "Answers without a broken stream, of all attempts; clients that left are no fault of the channel. A dip tells which channel fails and since when.", "percentunit", step="5m", calcs=("lastNotNull", "mean")),
             series("Duration p95 by channel", 12, prom(p95, named),
                    "95 % of the requests that were not retried took no longer.", "s", step="5m", calcs=("lastNotNull", "mean"))),
         row(9,
@@ -420,20 +423,20 @@ def limits():
             time("resolved_at", "Until", width=160),
             word("act.result", "Circuit break", width=115, cell="color-text", mappings=results),
             number("notifications", "Notifications", "none", width=105),
-        ], "Alerts that reached the monitor, newest first, and what the circuit breaker did about them.", {"limit": "100"})),
+        ], "Alerts that reached the monitor and went on in the time range, newest first, at most 100, and what the circuit breaker did about them.", WINDOW | {"limit": "100"})),
         row(9, table("Circuit breaks", 24, "/breaker", "items", [
             time("asked_at", "Time", width=160), word("action", "Act", width=75, mappings=names(trip="trip", restore="restore")),
             word("channel_name", "Channel", width=130), word("asked_because", "Why", width=200, mappings=restores()),
             word("result", "Result", width=100, cell="color-text", mappings=results),
             word("reason", "Reason", width=140, mappings=reasons_of_acts()), word("detail", "Detail"),
             word("restore", "Restore", width=115, mappings=restores()), time("restore_at", "Enabled again", width=160),
-        ], "What was asked of the circuit breaker, newest first: what, when, why and how it went. Why: the rule of the alert, the words of the person, or when it was to be enabled again.", {"limit": "100"})),
+        ], "What was asked of the circuit breaker in the time range, newest first, at most 100: what, when, why and how it went. Why: the rule of the alert, the words of the person, or when it was to be enabled again.", WINDOW | {"limit": "100"})),
         row(9, table("Messages", 24, "/deliveries", "items", [
             time("created_at", "Time", width=160), word("target", "Target", width=100),
             word("state", "State", width=100, cell="color-text", mappings=sent),
             number("part", "Part", "none", width=70), number("parts", "Parts", "none", width=70), number("attempts", "Attempts", "none", width=90),
             word("reason", "Reason", width=140, mappings=reasons_of_deliveries()), word("error", "Error"), time("sent_at", "Sent", width=160),
-        ], "Messages to chats, newest first. If one was given up, the reason and the target's own words stand beside it.", {"limit": "100"})),
+        ], "Messages to chats in the time range, newest first, at most 100. If one was given up, the reason and the target's own words stand beside it.", WINDOW | {"limit": "100"})),
         row(8,
             series("Acts of the circuit breaker", 8, prom("sum by (action, result) (increase(token_monitor_breaker_actions_total[$__rate_interval]))", "{{action}} {{result}}"),
                    "Acts in each step, by result. Refused, failed and unverified acts leave the channel as it is.", bars=True, step="5m", legend="bottom", calcs=("max",)),

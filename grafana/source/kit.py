@@ -300,8 +300,9 @@ def facts(title, w, url, root, columns, description, params=None, orientation="v
     return found
 
 
-def change(title, w, measure, unit, description, params, bad=None, decimals=None):
-    """A total of the overview and how it changed. `bad` is the direction that deserves a colour: more or less."""
+def change(title, w, measure, unit, description, params, bad=None, decimals=None, thresholds=None):
+    """A total of the overview and how it changed. `bad` is the direction that deserves a colour: more or less; a total that
+    is good or bad by itself has `thresholds`."""
     judged = {
         None: {"colour": PLAIN},
         "more": {"thresholds": steps((0.2, WARNING), (1, OVER), base=PLAIN)},
@@ -309,7 +310,7 @@ def change(title, w, measure, unit, description, params, bad=None, decimals=None
     }[bad]
     exact = {} if decimals is None else {"decimals": decimals}
     columns = [
-        number("totals." + measure, "This period", unit, colour=PLAIN, **exact),
+        number("totals." + measure, "This period", unit, **({"thresholds": thresholds} if thresholds else {"colour": PLAIN}), **exact),
         number("change." + measure, "Change", "percentunit", decimals=1, **judged),
     ]
     found = facts(title, w, "/overview", "", columns, description, params)
@@ -376,7 +377,10 @@ def donut(title, w, url, root, columns, description, params=None, legend="right"
         "tooltip": {"mode": "single", "sort": "none"},
     }
     defaults = {"unit": value.look["unit"], "color": {"mode": "palette-classic"}}
-    return panel("piechart", title, w, api(url, root, columns, params), description, defaults, overrides, options)
+    # Else it would be the first ones of the answer, which are the most expensive.
+    largest = {"id": "sortBy", "options": {"fields": {}, "sort": [{"field": value.text, "desc": True}]}}
+    return panel("piechart", title, w, api(url, root, columns, params), description, defaults, overrides, options,
+                 transformations=[largest])
 
 
 def bars(title, w, target, description, unit, top=None, thresholds=None, decimals=None, columns=()):
@@ -578,7 +582,7 @@ def incidents_annotation():
         Column("annotations.summary", "text", plain=True),
         Column("severity", "tags", plain=True),
     ]
-    query = infinity("/incidents", "items", columns, {"limit": "100"}, ref="Anno")
+    query = infinity("/incidents", "items", columns, WINDOW | {"limit": "500"}, ref="Anno")
     return {"name": t("Incidents"), "datasource": API, "enable": True, "hide": False, "iconColor": OVER, "target": query}
 
 

@@ -118,19 +118,29 @@ impl Values {
     }
 }
 
-/// What a selector of gjson finds: names, numbers of items, and `#` for how many there are.
-fn select(value: &Value, selector: &str) -> Value {
-    let mut found = value.clone();
-    for part in selector.split('.').filter(|part| !part.is_empty()) {
-        found = match (&found, part) {
-            (Value::Array(items), "#") => items.len().into(),
-            (Value::Array(items), index) => {
-                index.parse::<usize>().ok().and_then(|index| items.get(index)).cloned().unwrap_or_default()
-            }
-            (other, name) => other[name].clone(),
-        };
+/// What a path of gjson finds, if anything: names, numbers of items, `#` for how many there are and, before a name, for that of
+/// each, and `|@flatten` for the items of items.
+fn find(value: &Value, path: &str) -> Option<Value> {
+    if let Some(path) = path.strip_suffix(FLATTENED) {
+        let Value::Array(items) = find(value, path)? else { return None };
+        let inner = |item| if let Value::Array(inner) = item { inner } else { vec![item] };
+        return Some(items.into_iter().flat_map(inner).collect());
     }
-    found
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    match (value, first) {
+        (_, "") => Some(value.clone()),
+        (Value::Array(items), "#") if rest.is_empty() => Some(items.len().into()),
+        (Value::Array(items), "#") => Some(items.iter().filter_map(|item| find(item, rest)).collect()),
+        (Value::Array(items), index) => find(items.get(index.parse::<usize>().ok()?)?, rest),
+        (other, name) => find(other.get(name)?, rest),
+    }
+}
+
+const FLATTENED: &str = "|@flatten";
+
+/// The same; null if there is nothing.
+fn select(value: &Value, path: &str) -> Value {
+    find(value, path).unwrap_or_default()
 }
 
 /// Whether the document knows what a selector finds.
@@ -182,7 +192,7 @@ fn undocumented(document: &Value, query: &Value) -> Vec<String> {
     let sent = list(&query["url_options"]["params"]).iter().map(|pair| text(&pair["key"]));
     let mut wrong: Vec<String> =
         sent.filter(|key| !parameters.contains(key)).map(|key| format!("no parameter {key}")).collect();
-    let root = text(&query["root_selector"]);
+    let root = text(&query["root_selector"]).trim_end_matches(FLATTENED);
     for column in list(&query["columns"]) {
         let selector = text(&column["selector"]);
         let in_object = format!("{root}.{selector}");
@@ -205,10 +215,11 @@ async fn unanswered(api: &Api, values: &Values, place: &str, query: &Value) -> V
     if answer.status != 200 {
         return vec![format!("{place}: {address}: {}", answer.text)];
     }
-    let rows = match select(&answer.json(), root) {
-        Value::Array(rows) => rows,
-        Value::Null => Vec::new(),
-        one => vec![one],
+    let rows = match find(&answer.json(), root) {
+        Some(Value::Array(rows)) => rows,
+        Some(Value::Null) => Vec::new(),
+        Some(one) => vec![one],
+        None => return vec![format!("{place}: {address}: there is no {root}")],
     };
     if rows.is_empty() {
         let allowed = MAY_BE_EMPTY.contains(&url);
@@ -282,6 +293,24 @@ fn unfit((shown, left_out): &(BTreeSet<&str>, BTreeSet<&str>), result: &Value) -
 /// Whether a result has a number that can be drawn.
 fn is_drawn(result: &Value) -> bool {
     list(result).iter().any(|sample| text(&sample["value"][1]).parse::<f64>().is_ok_and(f64::is_finite))
+}
+
+/// A gateway without limits, failures or alerts is the usual one. Infinity takes a root that a list lacks for an expression in
+/// another language, and shows an error in red.
+#[test]
+fn where_there_are_no_items_a_panel_has_no_rows() {
+    let nothing = serde_json::json!({"items": []});
+    let mut of_lists = 0;
+    for board in Board::all() {
+        for (place, query) in board.queries() {
+            let root = query["root_selector"].as_str().unwrap_or_default();
+            if root.starts_with("items") {
+                assert_eq!(find(&nothing, root), Some(Value::Array(Vec::new())), "{place}: {root}");
+                of_lists += 1;
+            }
+        }
+    }
+    assert!(of_lists > 20, "{of_lists}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
