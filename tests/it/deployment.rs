@@ -18,6 +18,9 @@ const EXAMPLE: &str = include_str!("../../.env.example");
 /// Variables that the compose file has for the other containers.
 const OF_THE_COMPOSE_FILE: &[&str] = &["BIND_ADDRESS", "GRAFANA_LANGUAGE", "PROMETHEUS_RETENTION"];
 
+/// Variables of Compose itself.
+const OF_COMPOSE: &[&str] = &["COMPOSE_FILE"];
+
 /// Variables of the monitor that the compose file must not pass on: its ports and volumes depend on them.
 const FIXED: &[&str] = &["LISTEN", "MONITOR_DATABASE_URL"];
 
@@ -98,13 +101,23 @@ fn owned(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn the_example_has_every_variable_and_no_other() {
-    let expected: BTreeSet<String> = known().union(&owned(OF_THE_COMPOSE_FILE)).cloned().collect();
+    let mut expected = known();
+    expected.extend(owned(OF_THE_COMPOSE_FILE));
+    expected.extend(owned(OF_COMPOSE));
     assert_eq!(exemplified(), expected);
     let required = ["DATABASE_URL=", "ACCESS_PASSWORD="];
     assert!(
         required.iter().all(|line| EXAMPLE.lines().any(|found| found == *line)),
         "a value that is no one's"
     );
+}
+
+/// Commands of the documents have no `-f`: it would leave out what an operator's own `COMPOSE_FILE` names besides.
+#[test]
+fn compose_takes_the_file_that_the_example_names() {
+    let named = EXAMPLE.lines().find_map(|line| line.strip_prefix("COMPOSE_FILE="));
+    assert_eq!(named, Some("docker-compose.remote.yml"));
+    assert!(exists("docker-compose.remote.yml") && !COMPOSE.contains("docker compose -f"));
 }
 
 #[test]
