@@ -16,7 +16,13 @@ const DOCKERFILE: &str = include_str!("../../Dockerfile");
 const EXAMPLE: &str = include_str!("../../.env.example");
 
 /// Variables that the compose file has for the other containers.
-const OF_THE_COMPOSE_FILE: &[&str] = &["BIND_ADDRESS", "GRAFANA_LANGUAGE", "PROMETHEUS_RETENTION"];
+const OF_THE_COMPOSE_FILE: &[&str] = &[
+    "ALERTMANAGER_EXTERNAL_URL",
+    "BIND_ADDRESS",
+    "GRAFANA_LANGUAGE",
+    "PROMETHEUS_EXTERNAL_URL",
+    "PROMETHEUS_RETENTION",
+];
 
 /// Variables of Compose itself.
 const OF_COMPOSE: &[&str] = &["COMPOSE_FILE"];
@@ -178,6 +184,20 @@ fn two_ports_are_published() {
     let expected =
         ["3002:3002", "5173:3000"].map(|port| format!("ports: [\"${{BIND_ADDRESS:-0.0.0.0}}:{port}\"]"));
     assert_eq!(ports, expected);
+}
+
+/// An address with a path must not move what health checks, scrapes and alerts ask for.
+#[test]
+fn addresses_for_people_change_nothing_for_the_other_containers() {
+    let services = services();
+    for (name, variable) in
+        [("alertmanager", "ALERTMANAGER_EXTERNAL_URL"), ("prometheus", "PROMETHEUS_EXTERNAL_URL")]
+    {
+        let arguments: Vec<&str> = services[name].iter().copied().map(str::trim).collect();
+        let url = format!("- --web.external-url=${{{variable}:-}}");
+        assert!(arguments.contains(&url.as_str()), "{name}: {arguments:?}");
+        assert!(arguments.contains(&"- --web.route-prefix=/"), "{name}: {arguments:?}");
+    }
 }
 
 #[test]
