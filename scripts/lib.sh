@@ -262,6 +262,18 @@ start_servers() {
   start_postgres
   wait_for mariadb mysql_greets "$(url_port "$TEST_MYSQL_URL")"
   wait_for postgres "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$(url_port "$TEST_POSTGRES_URL")"
+  echo "$TEST_MYSQL_URL $TEST_POSTGRES_URL" >"$RUN/urls"
+}
+
+# Whether TEST_MYSQL_URL and TEST_POSTGRES_URL are servers that start_servers has started for a script that still runs, ours
+# or the one that called it: a database there is nobody's.
+has_test_servers() {
+  local dir=${TEST_SERVERS_DIR:-} server
+  [ -n "$dir" ] && kill -0 "$(cat "$dir/owner" 2>/dev/null)" 2>/dev/null || return 1
+  [ "$(cat "$dir/urls" 2>/dev/null)" = "${TEST_MYSQL_URL:-} ${TEST_POSTGRES_URL:-}" ] || return 1
+  for server in mariadb postgres; do
+    grep -qsF -- "$dir/$server" "/proc/$(cat "$dir/$server/pid" 2>/dev/null)/cmdline" || return 1
+  done
 }
 
 # ---- the demo ---------------------------------------------------------------------------------------------------
