@@ -154,19 +154,21 @@ as_user() {
 can_enter() { (cd / && as_user "$1" test -x "$2") 2>/dev/null; }
 
 make_run_folder() {
-  local parent="${CARGO_TARGET_DIR:-target}/test-servers" old
+  local parent="${CARGO_TARGET_DIR:-target}/test-servers" elsewhere="${TMPDIR:-/tmp}/token-monitor-test-" old
   mkdir -p "$parent"
   parent=$(cd "$parent" && pwd)
-  # What a run left that was ended with SIGKILL.
-  for old in "$parent"/*/; do
-    if [ -e "$old/owner" ] && ! kill -0 "$(cat "$old/owner")" 2>/dev/null; then remove_run "${old%/}"; fi
+  # What a run left that was ended with SIGKILL. Where anybody may write, it must be ours.
+  for old in "$parent"/*/ "$elsewhere"*/; do
+    old=${old%/}
+    if [[ $old == "$elsewhere"* ]] && { [ -L "$old" ] || [ ! -O "$old" ]; }; then continue; fi
+    if [ -e "$old/owner" ] && ! kill -0 "$(cat "$old/owner")" 2>/dev/null; then remove_run "$old"; fi
   done
   RUN=$(mktemp -d "$parent/XXXXXXXX")
   chmod 755 "$RUN"
   if ! can_enter mysql "$RUN" || ! can_enter postgres "$RUN"; then
     # The checkout is in a folder that only root may enter.
     rmdir "$RUN"
-    RUN=$(mktemp -d "${TMPDIR:-/tmp}/token-monitor-test-XXXXXXXX")
+    RUN=$(mktemp -d "${elsewhere}XXXXXXXX")
     chmod 755 "$RUN"
   fi
   echo $$ >"$RUN/owner"
