@@ -154,19 +154,21 @@ as_user() {
 can_enter() { (cd / && as_user "$1" test -x "$2") 2>/dev/null; }
 
 make_run_folder() {
-  local parent="${CARGO_TARGET_DIR:-target}/test-servers" old
+  local parent="${CARGO_TARGET_DIR:-target}/test-servers" elsewhere="${TMPDIR:-/tmp}/token-monitor-test-" old
   mkdir -p "$parent"
   parent=$(cd "$parent" && pwd)
-  # What a run left that was ended with SIGKILL.
-  for old in "$parent"/*/; do
-    if [ -e "$old/owner" ] && ! kill -0 "$(cat "$old/owner")" 2>/dev/null; then remove_run "${old%/}"; fi
+  # What a run left that was ended with SIGKILL. Where anybody may write, it must be ours.
+  for old in "$parent"/*/ "$elsewhere"*/; do
+    old=${old%/}
+    if [[ $old == "$elsewhere"* ]] && { [ -L "$old" ] || [ ! -O "$old" ]; }; then continue; fi
+    if [ -e "$old/owner" ] && ! kill -0 "$(cat "$old/owner")" 2>/dev/null; then remove_run "$old"; fi
   done
   RUN=$(mktemp -d "$parent/XXXXXXXX")
   chmod 755 "$RUN"
   if ! can_enter mysql "$RUN" || ! can_enter postgres "$RUN"; then
     # The checkout is in a folder that only root may enter.
     rmdir "$RUN"
-    RUN=$(mktemp -d "${TMPDIR:-/tmp}/token-monitor-test-XXXXXXXX")
+    RUN=$(mktemp -d "${elsewhere}XXXXXXXX")
     chmod 755 "$RUN"
   fi
   echo $$ >"$RUN/owner"
@@ -262,6 +264,18 @@ start_servers() {
   start_postgres
   wait_for mariadb mysql_greets "$(url_port "$TEST_MYSQL_URL")"
   wait_for postgres "$POSTGRES_BIN/pg_isready" -q -h 127.0.0.1 -p "$(url_port "$TEST_POSTGRES_URL")"
+  echo "$TEST_MYSQL_URL $TEST_POSTGRES_URL" >"$RUN/urls"
+}
+
+# Whether TEST_MYSQL_URL and TEST_POSTGRES_URL are servers that start_servers has started for a script that still runs, ours
+# or the one that called it: a database there is nobody's.
+has_test_servers() {
+  local dir=${TEST_SERVERS_DIR:-} server
+  [ -n "$dir" ] && kill -0 "$(cat "$dir/owner" 2>/dev/null)" 2>/dev/null || return 1
+  [ "$(cat "$dir/urls" 2>/dev/null)" = "${TEST_MYSQL_URL:-} ${TEST_POSTGRES_URL:-}" ] || return 1
+  for server in mariadb postgres; do
+    grep -qsF -- "$dir/$server" "/proc/$(cat "$dir/$server/pid" 2>/dev/null)/cmdline" || return 1
+  done
 }
 
 # ---- the demo ---------------------------------------------------------------------------------------------------

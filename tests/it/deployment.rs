@@ -16,7 +16,16 @@ const DOCKERFILE: &str = include_str!("../../Dockerfile");
 const EXAMPLE: &str = include_str!("../../.env.example");
 
 /// Variables that the compose file has for the other containers.
-const OF_THE_COMPOSE_FILE: &[&str] = &["BIND_ADDRESS", "GRAFANA_LANGUAGE", "PROMETHEUS_RETENTION"];
+const OF_THE_COMPOSE_FILE: &[&str] = &[
+    "ALERTMANAGER_EXTERNAL_URL",
+    "BIND_ADDRESS",
+    "GRAFANA_LANGUAGE",
+    "PROMETHEUS_EXTERNAL_URL",
+    "PROMETHEUS_RETENTION",
+];
+
+/// Variables of Compose itself.
+const OF_COMPOSE: &[&str] = &["COMPOSE_FILE"];
 
 /// Variables of the monitor that the compose file must not pass on: its ports and volumes depend on them.
 const FIXED: &[&str] = &["LISTEN", "MONITOR_DATABASE_URL"];
@@ -98,13 +107,23 @@ fn owned(names: &[&str]) -> BTreeSet<String> {
 
 #[test]
 fn the_example_has_every_variable_and_no_other() {
-    let expected: BTreeSet<String> = known().union(&owned(OF_THE_COMPOSE_FILE)).cloned().collect();
+    let mut expected = known();
+    expected.extend(owned(OF_THE_COMPOSE_FILE));
+    expected.extend(owned(OF_COMPOSE));
     assert_eq!(exemplified(), expected);
     let required = ["DATABASE_URL=", "ACCESS_PASSWORD="];
     assert!(
         required.iter().all(|line| EXAMPLE.lines().any(|found| found == *line)),
         "a value that is no one's"
     );
+}
+
+/// Commands of the documents have no `-f`: it would leave out what an operator's own `COMPOSE_FILE` names besides.
+#[test]
+fn compose_takes_the_file_that_the_example_names() {
+    let named = EXAMPLE.lines().find_map(|line| line.strip_prefix("COMPOSE_FILE="));
+    assert_eq!(named, Some("docker-compose.remote.yml"));
+    assert!(exists("docker-compose.remote.yml") && !COMPOSE.contains("docker compose -f"));
 }
 
 #[test]
@@ -167,6 +186,20 @@ fn two_ports_are_published() {
     assert_eq!(ports, expected);
 }
 
+/// An address with a path must not move what health checks, scrapes and alerts ask for.
+#[test]
+fn addresses_for_people_change_nothing_for_the_other_containers() {
+    let services = services();
+    for (name, variable) in
+        [("alertmanager", "ALERTMANAGER_EXTERNAL_URL"), ("prometheus", "PROMETHEUS_EXTERNAL_URL")]
+    {
+        let arguments: Vec<&str> = services[name].iter().copied().map(str::trim).collect();
+        let url = format!("- --web.external-url=${{{variable}:-}}");
+        assert!(arguments.contains(&url.as_str()), "{name}: {arguments:?}");
+        assert!(arguments.contains(&"- --web.route-prefix=/"), "{name}: {arguments:?}");
+    }
+}
+
 #[test]
 fn every_service_is_confined_and_watched() {
     let services = services();
@@ -198,8 +231,9 @@ fn every_service_is_confined_and_watched() {
             if ours { user.is_none() } else { user.is_some_and(|user| user != "0") },
             "{name} runs as {user:?}"
         );
-        // The monitor's own check is in the image.
         let once = text.contains("restart: \"no\"");
+        assert_eq!(once, text.contains("init: true"), "{name}: only a shell that goes on needs an init");
+        // The monitor's own check is in the image.
         let checked = text.contains("healthcheck:\n") && text.contains("test: [CMD");
         assert!(
             once && text.contains("{ disable: true }") || checked || name == "monitor-server",
@@ -220,6 +254,9 @@ fn services_start_by_health() {
         }
     }
 }
+
+/// What a promtool does that loads: it takes the last of its arguments for the folder, and makes `INTO/01ABC` of it.
+const ONE_BLOCK: &str = "for into; do :; done; echo block >\"$into/01ABC\"";
 
 /// The two services that give Prometheus a past, as their scripts stand in the compose file, with programs that do what they
 /// are told in place of the real ones.
@@ -284,11 +321,12 @@ fn a_first_start_that_fails_leaves_the_history_to_the_next_one() {
     assert!(!start.has("history/done"));
     // The second start has it written, and loaded into an empty volume.
     start.program("token-monitor", "echo samples >history.om");
-    start.program("promtool", "echo block >01ABC");
+    start.program("promtool", ONE_BLOCK);
     assert_eq!(start.run("backfill").0, Some(0));
     let (code, said) = start.run("history-load");
     assert!(code == Some(0) && said.contains("called: promtool tsdb create-blocks-from"), "{said}");
     assert!(start.has("prometheus/01ABC") && !start.has("history/history.om"), "{said}");
+    assert!(!start.has("prometheus/loading") && !start.has("prometheus/loaded"), "{said}");
     // Later ones do nothing, and say nothing.
     for service in ["backfill", "history-load"] {
         assert_eq!(start.run(service), (Some(0), String::new()), "{service}");
@@ -307,16 +345,62 @@ fn history_that_cannot_be_loaded_is_told_and_is_not_in_the_way() {
     assert!(!start.has("history/history.om"), "it takes room for nothing");
     // promtool fails half way.
     let start = FirstStart::new();
-    start.program("promtool", "echo block >01ABC; exit 1");
+    start.program("promtool", &format!("{ONE_BLOCK}; exit 1"));
     std::fs::write(start.path("history/history.om"), "samples").expect("a file");
     let (code, said) = start.run("history-load");
-    assert!(code == Some(0) && said.contains("could not be loaded"), "{said}");
+    assert!(
+        code == Some(0) && said.contains("called: promtool") && said.contains("could not be loaded"),
+        "{said}"
+    );
     assert!(!start.has("prometheus/01ABC") && !start.has("history/history.om"));
+    assert!(!start.has("prometheus/loading") && !start.has("prometheus/loaded"));
     // Whoever wants no past says so.
     let start = FirstStart::new();
     start.program("token-monitor", "exit 1");
-    std::fs::write(start.path("history/done"), "").expect("a file");
+    for name in ["history/done", "history/history.om.partial"] {
+        std::fs::write(start.path(name), "").expect("a file");
+    }
     assert_eq!(start.run("backfill"), (Some(0), String::new()));
+    assert_eq!(start.run("history-load"), (Some(0), String::new()));
+    assert!(!start.has("history/history.om.partial"), "it takes room for nothing");
+}
+
+#[test]
+fn history_whose_loading_is_interrupted_is_loaded_as_a_whole_by_the_next_start() {
+    let start = FirstStart::new();
+    std::fs::write(start.path("history/history.om"), "samples").expect("a file");
+    // As the container is: all of it ends while promtool has made the first of its blocks.
+    start.program("promtool", &format!("{ONE_BLOCK}; kill -KILL $PPID; exit 1"));
+    let (code, said) = start.run("history-load");
+    assert!(code.is_none() && start.has("prometheus/loading/01ABC"), "{code:?} {said}");
+    assert!(!start.has("prometheus/01ABC") && start.has("history/history.om"), "{said}");
+    // The next one begins again, and is interrupted when the first of two blocks is where it belongs.
+    start.program(
+        "promtool",
+        "for into; do :; done; for name in 01DEF 01GHI; do echo block >\"$into/$name\"; done",
+    );
+    start.program("mv", "if [ -e 01DEF ]; then kill -KILL $PPID; exit 1; fi; exec /bin/mv \"$@\"");
+    let (code, said) = start.run("history-load");
+    assert!(code.is_none() && said.contains("called: promtool"), "{code:?} {said}");
+    assert!(start.has("prometheus/01DEF") && start.has("prometheus/loaded/01GHI"), "{said}");
+    assert!(!start.has("prometheus/loading") && start.has("history/history.om"), "{said}");
+    // The one after that moves what is left.
+    start.program("mv", "exec /bin/mv \"$@\"");
+    let (code, said) = start.run("history-load");
+    assert!(
+        code == Some(0) && !said.contains("called: promtool") && !said.contains("is not loaded"),
+        "{said}"
+    );
+    for (file, there) in [
+        ("prometheus/01ABC", false),
+        ("prometheus/01DEF", true),
+        ("prometheus/01GHI", true),
+        ("prometheus/loading", false),
+        ("prometheus/loaded", false),
+        ("history/history.om", false),
+    ] {
+        assert_eq!(start.has(file), there, "{file}: {said}");
+    }
 }
 
 #[test]

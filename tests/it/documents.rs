@@ -152,6 +152,27 @@ fn both_readmes_have_the_same_commands_in_the_same_order() {
     }
 }
 
+/// `.env` tells Compose its files, an operator's own among them. A command with `-f` would take no notice of it.
+#[test]
+fn commands_of_compose_leave_its_files_to_env() {
+    let mut seen = 0;
+    for (path, text) in documents() {
+        let commands = commands(&text, "sh");
+        let of_compose = |command: &String| command.starts_with("docker compose ");
+        let wrong: Vec<&String> =
+            commands.iter().filter(|command| of_compose(command) && command.contains(" -f ")).collect();
+        assert!(wrong.is_empty(), "{}: {wrong:?}", path.display());
+        seen += commands.iter().filter(|command| of_compose(command)).count();
+    }
+    assert!(seen > 15, "{seen} commands of Compose found");
+    for readme in [README, CHINESE] {
+        let commands = commands(readme, "sh");
+        let made = commands.iter().position(|command| command == "cp .env.example .env");
+        let used = commands.iter().position(|command| command.starts_with("docker compose "));
+        assert!(made.is_some() && made < used, "without .env Compose finds no file");
+    }
+}
+
 /// Whoever deploys must find in both how to get each value, who may come in, and where to report a weakness.
 #[test]
 fn both_readmes_guide_a_newcomer() {
