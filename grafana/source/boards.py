@@ -121,7 +121,7 @@ def overview():
                 prom('count(ALERTS{alertstate="firing",alertname!="Watchdog"}) or vector(0)', t("All alerts"), instant=True),
                 prom('count(ALERTS{alertstate="firing",severity="critical"}) or vector(0)', t("Critical ones"), instant=True)],
                  "Alerts that fire now, the watchdog not counted, and those among them that are critical. The filters above do not apply. See the board Limits & alerts.", "none",
-                 thresholds=steps((1, WARNING)), names=True, overrides=[override(t("Critical ones"), {"thresholds": steps((1, OVER))})])),
+                 thresholds=steps((1, WARNING)), names=True, overrides=[override(t("Critical ones"), {"thresholds": steps((1, OVER)), "color": {"mode": "thresholds"}})])),
         row(9,
             trend("Cost by model", 16, "cost_usd", "Cost", "currencyUSD", "Dollars in each step. A bar that stands out is worth a click on its model in the legend.", asked),
             share("Share of cost by model", "cost_usd", "Cost", "currencyUSD", "by_model", "model", "Model", "The 20 most expensive models of the time range.")),

@@ -475,7 +475,7 @@ fn annotations_have_no_end_that_may_be_missing() {
 /// What is left of a board without its language.
 fn bones(value: &Value) -> Value {
     /// Fields whose value is for people or names a column.
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 13] = [
         "title",
         "description",
         "legendFormat",
@@ -484,6 +484,7 @@ fn bones(value: &Value) -> Value {
         "display",
         "options",
         "indexByName",
+        "field",
         "fields",
         "renameByName",
         "name",
