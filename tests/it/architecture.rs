@@ -118,7 +118,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "tail",
         ],
     ),
-    ("backfill", &["cli", "clock", "config", "metrics", "newapi", "record", "store", "threads", "usage"]),
+    (
+        "backfill",
+        &["cli", "clock", "config", "lifecycle", "metrics", "newapi", "record", "store", "threads", "usage"],
+    ),
     ("check", &["cli", "clock", "config", "delivery", "limits", "meter", "newapi", "store"]),
     (
         "cli",
